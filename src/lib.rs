@@ -1,0 +1,8 @@
+//! serin: an inline L7 reverse proxy that releases AI services safely.
+//!
+//! The map of the house. Flow of a request: `config` → `snapshot` → `proxy` (listener, identity, `split`,
+//! `upstream`, forward) → `measure` → `evaluator` (`judge` → `rollout`) → `snapshot::live` → `journal`.
+
+pub mod clock;
+pub mod names;
+pub mod split;
