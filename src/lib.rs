@@ -6,3 +6,4 @@
 pub mod clock;
 pub mod names;
 pub mod split;
+pub mod wire;
