@@ -161,7 +161,7 @@ impl Facts {
     }
 
     /// Takes a finish reason in; the gravest stays.
-    pub(crate) fn finished(&mut self, finish: Finish) {
+    pub fn finished(&mut self, finish: Finish) {
         self.truncated |= finish == Finish::Length;
         self.filtered |= finish == Finish::ContentFilter;
         self.refusal |= finish == Finish::Refusal;
@@ -170,7 +170,7 @@ impl Facts {
     }
 
     /// Notes that generated tokens passed at `now`.
-    pub(crate) fn token(&mut self, now: Mono) {
+    pub fn token(&mut self, now: Mono) {
         self.first_token_at.get_or_insert(now);
         self.last_token_at = Some(now);
         self.token_events = self.token_events.saturating_add(1);
@@ -205,8 +205,10 @@ mod tests {
 
     #[test]
     fn fresh_input_is_the_same_whichever_way_the_provider_counts() {
-        let openai = Facts { dialect: Dialect::Chat, tokens_in: Some(100), tokens_cached: Some(60), ..Facts::default() };
-        let anthropic = Facts { dialect: Dialect::Messages, tokens_in: Some(40), tokens_cached: Some(60), ..Facts::default() };
+        let openai =
+            Facts { dialect: Dialect::Chat, tokens_in: Some(100), tokens_cached: Some(60), ..Facts::default() };
+        let anthropic =
+            Facts { dialect: Dialect::Messages, tokens_in: Some(40), tokens_cached: Some(60), ..Facts::default() };
         assert_eq!(openai.tokens_in_fresh(), anthropic.tokens_in_fresh());
     }
 }
