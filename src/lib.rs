@@ -4,6 +4,7 @@
 //! `upstream`, forward) → `measure` → `evaluator` (`judge` → `rollout`) → `snapshot::live` → `journal`.
 
 pub mod clock;
+pub mod config;
 pub mod names;
 pub mod split;
 pub mod wire;
