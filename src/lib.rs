@@ -7,4 +7,6 @@ pub mod clock;
 pub mod config;
 pub mod names;
 pub mod split;
+pub mod tls;
+pub mod upstream;
 pub mod wire;

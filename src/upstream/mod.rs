@@ -1,0 +1,14 @@
+//! Towards the models: clusters, endpoints, balancing, pools, connecting, health.
+
+pub mod balance;
+pub mod cluster;
+pub mod connect;
+pub mod endpoint;
+pub mod health;
+pub mod io;
+pub mod pool;
+
+pub use cluster::{Admitted, Cluster};
+pub use connect::ConnectError;
+pub use endpoint::{Endpoint, InFlight, Registry};
+pub use pool::{Lease, Pool};

@@ -1,0 +1,229 @@
+//! A worker's own kept connections, by endpoint. Nothing here crosses threads.
+//!
+//! HTTP/1.1: a stack of idle connections, the most recent first, so that the surplus ages and is trimmed; the bound is
+//! of the process and is heeded by the trimming, not at the return, so that a burst does not make connections churn.
+//! HTTP/2: connections shared by streams; a new one when all are full.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::{Request, Response};
+
+use super::cluster::Cluster;
+use super::connect::{ConnectError, Connection, connect};
+use super::endpoint::Endpoint;
+use crate::names::Mono;
+
+/// A surplus connection is kept this long before trimming closes it.
+const SURPLUS_FOR: Duration = Duration::from_secs(1);
+/// Streams on one h2 connection before another is opened; servers commonly allow 100.
+const H2_STREAMS: u32 = 100;
+/// Requests after which an h2 connection is left to end, so that load spreads over new endpoints.
+const H2_REUSE: u32 = 100_000;
+
+/// The pools of one worker.
+pub struct Pool<B> {
+    slots: RefCell<Vec<Slot<B>>>,
+}
+
+struct Slot<B> {
+    idle: Vec<Idle<B>>,
+    h2: Vec<Rc<H2<B>>>,
+    opening: Rc<tokio::sync::Mutex<()>>,
+    keep: usize,
+    keep_for: Duration,
+}
+
+struct Idle<B> {
+    sender: http1::SendRequest<B>,
+    since: Mono,
+}
+
+struct H2<B> {
+    sender: http2::SendRequest<B>,
+    streams: Cell<u32>,
+    served: Cell<u32>,
+}
+
+/// A connection lent for one exchange.
+pub struct Lease<B> {
+    inner: Lent<B>,
+    endpoint: usize,
+    /// It has served before: it may have died unseen.
+    pub reused: bool,
+}
+
+enum Lent<B> {
+    H1(http1::SendRequest<B>),
+    H2(Stream<B>),
+}
+
+struct Stream<B>(Rc<H2<B>>);
+
+impl<B> Stream<B> {
+    fn on(connection: &Rc<H2<B>>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        connection.served.set(connection.served.get().saturating_add(1));
+        Self(Rc::clone(connection))
+    }
+}
+
+impl<B> Drop for Stream<B> {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get().saturating_sub(1));
+    }
+}
+
+impl<B> Default for Pool<B> {
+    fn default() -> Self {
+        Self { slots: RefCell::new(Vec::new()) }
+    }
+}
+
+impl<B> Pool<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// An idle connection to `endpoint`, without waiting.
+    #[must_use]
+    pub fn reuse(&self, cluster: &Cluster, endpoint: &Endpoint) -> Option<Lease<B>> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(endpoint.id)?;
+        slot.keep = cluster.pool.idle;
+        slot.keep_for = cluster.pool.idle_for;
+        if let Some(connection) = slot.usable_h2() {
+            return Some(Lease { inner: Lent::H2(Stream::on(connection)), endpoint: endpoint.id, reused: true });
+        }
+        let mut waiting = Vec::new();
+        let found = loop {
+            match slot.idle.pop() {
+                None => break None,
+                Some(idle) if idle.sender.is_closed() => {}
+                Some(idle) if idle.sender.is_ready() => break Some(idle.sender),
+                // Its last exchange is not wholly over yet.
+                Some(idle) => waiting.push(idle),
+            }
+        };
+        slot.idle.append(&mut waiting);
+        found.map(|sender| Lease { inner: Lent::H1(sender), endpoint: endpoint.id, reused: true })
+    }
+
+    /// A connection to `endpoint`: an idle one, or a fresh one.
+    ///
+    /// # Errors
+    /// Connecting failed.
+    pub async fn lend(&self, cluster: &Cluster, endpoint: &Arc<Endpoint>) -> Result<Lease<B>, ConnectError> {
+        if let Some(lease) = self.reuse(cluster, endpoint) {
+            return Ok(lease);
+        }
+        let opening = self.with_slot(endpoint.id, |slot| Rc::clone(&slot.opening));
+        // Streams share a connection, so those who arrive while one is being opened wait for it.
+        let shared = endpoint_speaks_h2(cluster);
+        let _turn = if shared { Some(opening.lock().await) } else { None };
+        if shared && let Some(lease) = self.reuse(cluster, endpoint) {
+            return Ok(lease);
+        }
+        match connect(cluster, endpoint).await? {
+            Connection::H1(sender) => {
+                Ok(Lease { inner: Lent::H1(sender), endpoint: endpoint.id, reused: false })
+            }
+            Connection::H2(sender) => {
+                let connection = Rc::new(H2 { sender, streams: Cell::new(0), served: Cell::new(0) });
+                let stream = Stream::on(&connection);
+                self.with_slot(endpoint.id, |slot| slot.h2.push(connection));
+                Ok(Lease { inner: Lent::H2(stream), endpoint: endpoint.id, reused: false })
+            }
+        }
+    }
+
+    /// Takes a connection back after the exact end of its exchange.
+    pub fn give_back(&self, lease: Lease<B>, now: Mono) {
+        if let Lent::H1(sender) = lease.inner
+            && !sender.is_closed()
+        {
+            self.with_slot(lease.endpoint, |slot| slot.idle.push(Idle { sender, since: now }));
+        }
+    }
+
+    /// Closes what has been idle too long or is too many for this worker (`workers` share the process's bound).
+    pub fn trim(&self, now: Mono, workers: usize) {
+        for slot in self.slots.borrow_mut().iter_mut() {
+            let most = slot.keep.div_ceil(workers.max(1));
+            let keep_for = slot.keep_for;
+            slot.idle.retain(|idle| !idle.sender.is_closed() && now.since(idle.since) < keep_for);
+            // The oldest stand at the front.
+            let surplus = slot.idle.len().saturating_sub(most);
+            let old = slot.idle.iter().take(surplus).take_while(|i| now.since(i.since) >= SURPLUS_FOR).count();
+            slot.idle.drain(..old);
+            slot.h2.retain(|c| !c.sender.is_closed() && (c.served.get() < H2_REUSE || c.streams.get() > 0));
+        }
+    }
+
+    fn with_slot<T>(&self, id: usize, act: impl FnOnce(&mut Slot<B>) -> T) -> T {
+        let mut slots = self.slots.borrow_mut();
+        while slots.len() <= id {
+            slots.push(Slot {
+                idle: Vec::new(),
+                h2: Vec::new(),
+                opening: Rc::default(),
+                keep: 64,
+                keep_for: Duration::from_secs(60),
+            });
+        }
+        act(&mut slots[id])
+    }
+}
+
+impl<B> Slot<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn usable_h2(&mut self) -> Option<&Rc<H2<B>>> {
+        if self.h2.is_empty() {
+            return None;
+        }
+        self.h2.retain(|c| !c.sender.is_closed());
+        self.h2.iter().find(|c| {
+            c.streams.get() < H2_STREAMS && c.served.get() < H2_REUSE
+        })
+    }
+}
+
+impl<B> Lease<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Sends one request. Where nothing of it was sent, the error hands it back.
+    ///
+    /// # Errors
+    /// hyper's, with the request when it was not taken.
+    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, TrySendError<Request<B>>> {
+        match &mut self.inner {
+            Lent::H1(sender) => sender.try_send_request(request).await,
+            Lent::H2(stream) => stream.0.sender.clone().try_send_request(request).await,
+        }
+    }
+
+    /// Whether it speaks HTTP/2.
+    #[must_use]
+    pub fn is_h2(&self) -> bool {
+        matches!(self.inner, Lent::H2(_))
+    }
+}
+
+fn endpoint_speaks_h2(cluster: &Cluster) -> bool {
+    use crate::config::HttpVersion;
+    match cluster.http {
+        HttpVersion::Http2 => true,
+        HttpVersion::Http1 => false,
+        HttpVersion::Auto => cluster.tls.is_some(),
+    }
+}
