@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod judge;
 pub mod names;
 pub mod split;
 pub mod tls;
