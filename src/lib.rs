@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod judge;
 pub mod names;
+pub mod rollout;
 pub mod split;
 pub mod tls;
 pub mod upstream;

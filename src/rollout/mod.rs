@@ -1,0 +1,18 @@
+//! What to do about a verdict: the plan, the events, and the pure state machine that every rollout lives in.
+//!
+//! `machine::step` is total and does no I/O: time comes in, effects go out as data, in the order in which they
+//! must be carried out (down: publish, record, tell; up: record, publish, tell).
+
+pub mod calendar;
+pub mod effect;
+pub mod event;
+pub mod plan;
+pub mod record;
+pub mod state;
+
+pub use calendar::{Freeze, Hours};
+pub use effect::{Cohorts, Effect, Notice, Refusal, RefusalKind, Tidings};
+pub use event::{Actor, Event, Now, Role, Verb, VerbArgs};
+pub use plan::{Approval, PRESETS, Plan, SecondVersion, Stage, Start};
+pub use record::{Decision, Record};
+pub use state::{Latch, Paused, Phase, Proof, State, Terms};

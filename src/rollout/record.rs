@@ -1,0 +1,103 @@
+//! What a step leaves in the journal: what was decided, by whom, why, on which proof, and the state after it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{RolloutName, VersionName, Wall};
+use crate::rollout::state::{Phase, State};
+use crate::split::weight::Weight;
+
+/// One decision. Carries the whole state after it, so that the last record of a rollout restores it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// When, by the wall clock.
+    pub at: Wall,
+    /// Which rollout.
+    pub rollout: RolloutName,
+    /// The stable version then.
+    pub stable: VersionName,
+    /// The version under release.
+    pub version: Option<VersionName>,
+    /// What was decided.
+    pub decision: Decision,
+    /// Who decided: a token's name, `judge`, `breaker`, `plan` or `config`.
+    pub actor: String,
+    /// Why: a person's words, or the verdict with its numbers.
+    pub reason: String,
+    /// The phase before.
+    pub from: Phase,
+    /// The phase after.
+    pub to: Phase,
+    /// The stage before.
+    pub stage_before: Option<usize>,
+    /// The stage after.
+    pub stage: Option<usize>,
+    /// The weight before.
+    pub weight_before: Weight,
+    /// The weight after.
+    pub weight: Weight,
+    /// Whether a rise rests on fresh proof and the signatures asked for. `false` on a rise is `promote` or
+    /// `set weight`, or the entry into a first stage.
+    pub proven: bool,
+    /// Who had signed.
+    pub approvals: Vec<String>,
+    /// The hash of the gates in force.
+    pub gates: String,
+    /// The rollout's generation after it.
+    pub generation: u64,
+    /// The state after it.
+    pub state: State,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// The rollout began.
+    Start,
+    /// The next stage, on proof.
+    Advance,
+    /// The stage is proven, or promoted; signatures are wanted.
+    Await,
+    /// A signature was given.
+    Approve,
+    /// A gate no longer passes: signatures are void.
+    Void,
+    /// By hand past residence and gates.
+    Promote,
+    /// Stands.
+    Pause,
+    /// Stands, because a deadline passed.
+    Deadline,
+    /// Goes on.
+    Resume,
+    /// Back one stage.
+    StepBack,
+    /// Watch longer.
+    Extend,
+    /// A weight by hand.
+    SetWeight,
+    /// Rolled back by a gate or the breaker.
+    Rollback,
+    /// Rolled back by a person, or by the configuration.
+    Abort,
+    /// The latch was lifted; the reason is the root cause.
+    Clear,
+    /// The soak ended.
+    Complete,
+    /// The configuration made the canary the stable version.
+    Swap,
+    /// Another version is under release.
+    Adopt,
+    /// Another version waits.
+    Queue,
+    /// The configuration names no canary any more.
+    Remove,
+    /// Changed gates were taken in by an owner.
+    Gates,
+    /// The heartbeat was lost: nothing rises.
+    Freeze,
+    /// The heartbeat is back.
+    Thaw,
+    /// A drill ended.
+    Drill,
+}
