@@ -5,9 +5,12 @@
 
 pub mod clock;
 pub mod config;
+pub mod evaluator;
 pub mod judge;
+pub mod measure;
 pub mod names;
 pub mod rollout;
+pub mod snapshot;
 pub mod split;
 pub mod tls;
 pub mod upstream;

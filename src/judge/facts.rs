@@ -172,6 +172,12 @@ impl Outcome {
         Outcome::Local,
     ];
 
+    /// Position in [`Outcome::ALL`] and in tables by outcome.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
     /// The word used in metric labels, logs and traces.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! The choice: latch, then cohort, then bucket. One pure function of a table and the facts of a request.
 
 use super::bucket::Bucket;
-use super::cohort::{Ask, Cohort, Destination};
+use super::cohort::{Ask, Cohort, CohortTo};
 use super::unit::{Seed, Unit};
 use super::weight::Weight;
 use crate::names::Arm;
@@ -54,18 +54,15 @@ pub enum OpenCohorts {
     /// None: the rollout is idle or latched; everybody named "canary" goes to stable.
     #[default]
     None,
-    /// All of them.
-    All,
-    /// Only these, by name (the stages of `cohort_first`).
-    Named(Vec<String>),
+    /// All but these, which a later stage of the plan opens (`cohort_first`).
+    AllBut(Vec<String>),
 }
 
 impl OpenCohorts {
     fn is_open(&self, name: &str) -> bool {
         match self {
             OpenCohorts::None => false,
-            OpenCohorts::All => true,
-            OpenCohorts::Named(names) => names.iter().any(|n| n == name),
+            OpenCohorts::AllBut(closed) => !closed.iter().any(|n| n == name),
         }
     }
 }
@@ -127,14 +124,14 @@ pub fn choose(table: &Table, unit: Option<Unit<'_>>, ask: &dyn Ask) -> Choice {
 fn in_cohort(table: &Table, cohort: &Cohort, unit: Option<Unit<'_>>) -> Choice {
     let open = table.open.is_open(&cohort.name);
     match (cohort.to, unit) {
-        (Destination::Stable, _) => Choice::to(Arm::Stable, Why::Cohort, false),
-        (Destination::Canary, _) => Choice::to(if open { Arm::Canary } else { Arm::Stable }, Why::Cohort, false),
-        (Destination::Weight(weight), Some(unit)) if open => {
+        (CohortTo::Stable, _) => Choice::to(Arm::Stable, Why::Cohort, false),
+        (CohortTo::Canary, _) => Choice::to(if open { Arm::Canary } else { Arm::Stable }, Why::Cohort, false),
+        (CohortTo::Weight(weight), Some(unit)) if open => {
             // Drawn, but with another probability than the rest: compared within the cohort only, which the judge
             // does not do yet; so it counts in metrics, limits and the breaker, not in the comparative gates.
             Choice::to(Bucket::of(unit, table.seed).arm(weight, false), Why::Cohort, false)
         }
-        (Destination::Weight(_), _) => Choice::to(Arm::Stable, Why::Cohort, false),
+        (CohortTo::Weight(_), _) => Choice::to(Arm::Stable, Why::Cohort, false),
     }
 }
 
@@ -146,8 +143,8 @@ mod tests {
 
     struct Caller<'a>(Option<&'a str>, &'a [(&'a str, &'a str)]);
     impl Ask for Caller<'_> {
-        fn header(&self, name: &str) -> Option<&str> {
-            self.1.iter().find(|(k, _)| *k == name).map(|(_, v)| *v)
+        fn header(&self, name: &http::HeaderName) -> Option<&str> {
+            self.1.iter().find(|(k, _)| name == *k).map(|(_, v)| *v)
         }
         fn cookie(&self, _: &str) -> Option<&str> {
             None
@@ -170,14 +167,12 @@ mod tests {
     }
 
     fn table(weight: f64) -> Table {
-        let when = vec![Condition::Text(Subject::Header("x-org".into()), Test::Is(["acme".to_owned()].into()))];
+        let header = http::HeaderName::from_static("x-org");
+        let when = vec![Condition { subject: Subject::Header(header), test: Test::Is(vec!["acme".to_owned()]) }];
+        let office = vec![Condition { subject: Subject::Ip, test: Test::Within(vec!["10.9.0.0/16".parse().unwrap()]) }];
         let cohorts = vec![
-            Cohort { name: "internal".into(), when, to: Destination::Canary },
-            Cohort {
-                name: "office".into(),
-                when: vec![Condition::Ip(vec!["10.9.0.0/16".parse().unwrap()])],
-                to: Destination::Stable,
-            },
+            Cohort { name: "internal".into(), when, to: CohortTo::Canary },
+            Cohort { name: "office".into(), when: office, to: CohortTo::Stable },
         ];
         Table {
             seed: Seed::derive(b"s", "bucket", "chat", "b"),
@@ -185,7 +180,7 @@ mod tests {
             baseline: true,
             latched: false,
             cohorts: cohorts.into(),
-            open: OpenCohorts::All,
+            open: OpenCohorts::AllBut(Vec::new()),
         }
     }
 

@@ -8,6 +8,6 @@ pub mod weight;
 
 pub use bucket::Bucket;
 pub use choose::{Choice, OpenCohorts, Table, Why, choose};
-pub use cohort::{Ask, Cohort, Condition, Destination};
+pub use cohort::{Ask, Cohort, CohortTo, Condition, Pattern, Subject, Test, UnitList};
 pub use unit::{Seed, Unit, UnitKey};
 pub use weight::Weight;

@@ -95,6 +95,8 @@ mod tests {
     #[test]
     fn a_retry_goes_to_another_endpoint() {
         let all = endpoints(2);
-        assert!(randoms().all(|r| pick(&all, &Ejection::default(), Mono(1), r, Some(all[0].id)).unwrap().id == all[1].id));
+        assert!(
+            randoms().all(|r| pick(&all, &Ejection::default(), Mono(1), r, Some(all[0].id)).unwrap().id == all[1].id)
+        );
     }
 }

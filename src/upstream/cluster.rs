@@ -51,7 +51,9 @@ impl Cluster {
         } else {
             None
         };
-        let host = |e: &config::Endpoint| HeaderValue::from_str(&e.authority()).unwrap_or(HeaderValue::from_static("localhost"));
+        let host = |e: &config::Endpoint| {
+            HeaderValue::from_str(&e.authority()).unwrap_or(HeaderValue::from_static("localhost"))
+        };
         Ok(Self {
             hosts: endpoints.iter().map(host).collect(),
             endpoints: endpoints.iter().map(|e| registry.endpoint(e)).collect(),

@@ -115,11 +115,8 @@ where
     B: Body<Data = bytes::Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (sender, connection) = http1::Builder::new()
-        .max_headers(128)
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(ConnectError::Http)?;
+    let (sender, connection) =
+        http1::Builder::new().max_headers(128).handshake(TokioIo::new(io)).await.map_err(ConnectError::Http)?;
     drop(tokio::task::spawn_local(async move {
         // Whoever awaits an answer is told by its own future; an idle connection's end is no news.
         if let Err(error) = connection.with_upgrades().await {

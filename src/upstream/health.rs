@@ -81,11 +81,7 @@ async fn ask(cluster: &Cluster, endpoint: &Arc<Endpoint>, check: &HealthCheck) {
 async fn probe(cluster: &Cluster, endpoint: &Arc<Endpoint>, path: &str) -> bool {
     let Ok(connection) = connect::<Empty<Bytes>>(cluster, endpoint).await else { return false };
     let h2 = matches!(connection, Connection::H2(_));
-    let target = if h2 {
-        format!("{}{path}", endpoint.address)
-    } else {
-        path.to_owned()
-    };
+    let target = if h2 { format!("{}{path}", endpoint.address) } else { path.to_owned() };
     let mut request = Request::builder().method("GET").uri(target);
     if !h2 {
         request = request.header(http::header::HOST, endpoint.address.authority());

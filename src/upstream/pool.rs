@@ -130,9 +130,7 @@ where
             return Ok(lease);
         }
         match connect(cluster, endpoint).await? {
-            Connection::H1(sender) => {
-                Ok(Lease { inner: Lent::H1(sender), endpoint: endpoint.id, reused: false })
-            }
+            Connection::H1(sender) => Ok(Lease { inner: Lent::H1(sender), endpoint: endpoint.id, reused: false }),
             Connection::H2(sender) => {
                 let connection = Rc::new(H2 { sender, streams: Cell::new(0), served: Cell::new(0) });
                 let stream = Stream::on(&connection);
@@ -190,9 +188,7 @@ where
             return None;
         }
         self.h2.retain(|c| !c.sender.is_closed());
-        self.h2.iter().find(|c| {
-            c.streams.get() < H2_STREAMS && c.served.get() < H2_REUSE
-        })
+        self.h2.iter().find(|c| c.streams.get() < H2_STREAMS && c.served.get() < H2_REUSE)
     }
 }
 

@@ -1,0 +1,34 @@
+//! What an answer cost, from its tokens and the version's prices.
+
+use crate::config::Prices;
+use crate::wire::Facts;
+
+/// Cost in billionths of a dollar; 0 where no tokens or no prices are known.
+#[must_use]
+pub fn cost_nano(prices: Option<&Prices>, facts: &Facts) -> u64 {
+    let Some(prices) = prices else { return 0 };
+    let tokens = |count: Option<u64>| count.unwrap_or(0) as f64;
+    let cost = tokens(facts.tokens_in_fresh()) * prices.input_nano
+        + tokens(facts.tokens_cached) * prices.cached_input_nano
+        + tokens(facts.tokens_out) * prices.output_nano;
+    cost.round().max(0.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cached_input_is_charged_at_its_own_price() {
+        let prices = Prices { input_nano: 400.0, cached_input_nano: 100.0, output_nano: 1_600.0 };
+        let facts = Facts {
+            dialect: crate::wire::Dialect::Chat,
+            tokens_in: Some(1_000),
+            tokens_cached: Some(400),
+            tokens_out: Some(10),
+            ..Facts::default()
+        };
+        assert_eq!(cost_nano(Some(&prices), &facts), 600 * 400 + 400 * 100 + 10 * 1_600);
+        assert_eq!(cost_nano(None, &facts), 0);
+    }
+}

@@ -1,0 +1,9 @@
+//! Finished exchanges to numbers: recorders for people, rings for the judge, cost.
+
+pub mod cost;
+pub mod observation;
+pub mod recorder;
+pub mod ring;
+
+pub use observation::Observation;
+pub use recorder::{Labels, Recorder, Recorders, Sums};

@@ -1,0 +1,82 @@
+//! The ring that carries facts from a worker to the judge: bounded, single producer, never waited for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::judge::Fact;
+
+/// Records a worker may be ahead of the guard: half a second at 40,000 records a second.
+pub const RING_RECORDS: usize = 1 << 15;
+
+/// One fact of one rollout, on its way to the judge.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The rollout's number in this process (`snapshot::Route::slot`).
+    pub rollout: u32,
+    /// What happened.
+    pub fact: Fact,
+}
+
+/// The worker's end.
+pub struct Writer {
+    ring: rtrb::Producer<Record>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The guard's end.
+pub struct Reader {
+    ring: rtrb::Consumer<Record>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// A ring of `records` places.
+#[must_use]
+pub fn ring(records: usize) -> (Writer, Reader) {
+    let (producer, consumer) = rtrb::RingBuffer::new(records);
+    let dropped = Arc::new(AtomicU64::new(0));
+    (Writer { ring: producer, dropped: Arc::clone(&dropped) }, Reader { ring: consumer, dropped })
+}
+
+impl Writer {
+    /// Hands a record over; a full ring drops it and counts.
+    pub fn push(&mut self, record: Record) {
+        if self.ring.push(record).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Reader {
+    /// The oldest record not yet taken.
+    pub fn pop(&mut self) -> Option<Record> {
+        self.ring.pop().ok()
+    }
+
+    /// Records dropped since the start.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Mono;
+
+    #[test]
+    fn a_full_ring_drops_and_counts_and_keeps_the_order() {
+        let (mut writer, mut reader) = ring(4);
+        for id in 0..6 {
+            writer.push(Record { rollout: 0, fact: Fact::FirstByte { id, at: Mono(id) } });
+        }
+        assert_eq!(reader.dropped(), 2);
+        let ids: Vec<_> = std::iter::from_fn(|| reader.pop())
+            .map(|r| match r.fact {
+                Fact::FirstByte { id, .. } => id,
+                _ => 99,
+            })
+            .collect();
+        assert_eq!(ids, [0, 1, 2, 3]);
+    }
+}

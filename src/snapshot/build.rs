@@ -1,0 +1,154 @@
+//! Builds tables from a configuration; runtime state, endpoints, counters and slots are carried over.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderValue;
+
+use super::table::{Fixed, Rollout, RouteTable, Runtime, Snapshot, Target};
+use crate::config;
+use crate::measure::Recorders;
+use crate::names::{Arm, RolloutName};
+use crate::split::Seed;
+use crate::tls::TlsError;
+use crate::upstream::{Cluster, Registry};
+
+/// Where tables take from what outlives reloads.
+#[derive(Debug)]
+pub struct Builder {
+    endpoints: Arc<Registry>,
+    recorders: Arc<Recorders>,
+    /// The installation's secret (of the store or the fleet); empty without one.
+    secret: Box<[u8]>,
+    /// Names by slot.
+    slots: Mutex<Vec<RolloutName>>,
+}
+
+impl Builder {
+    /// A builder on these registries.
+    #[must_use]
+    pub fn new(endpoints: Arc<Registry>, recorders: Arc<Recorders>, secret: &[u8]) -> Self {
+        Self { endpoints, recorders, secret: secret.into(), slots: Mutex::default() }
+    }
+
+    fn slot(&self, name: &RolloutName) -> u32 {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = slots.iter().position(|n| n == name).unwrap_or_else(|| {
+            slots.push(name.clone());
+            slots.len() - 1
+        });
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+
+    /// Resolves a whole configuration. Rollouts have the runtime that `life` says (a first start) until
+    /// [`Prepared::merge`] takes over that of the snapshot in force.
+    ///
+    /// # Errors
+    /// A certificate or key that cannot be used; names the rollout.
+    pub fn prepare(&self, config: Arc<config::Config>) -> Result<Prepared, BuildError> {
+        let rollouts = config
+            .rollouts
+            .iter()
+            .map(|rollout| {
+                let fixed =
+                    self.fixed(rollout).map_err(|source| BuildError { rollout: rollout.name.to_string(), source })?;
+                let seed = self.seed(rollout, "bucket");
+                Ok((Arc::new(fixed), seed))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let routes = Arc::new(RouteTable::new(config.rollouts.iter().map(|r| &r.route)));
+        Ok(Prepared { rollouts, routes, config, unrouted: self.recorders.unrouted() })
+    }
+
+    fn seed(&self, rollout: &config::Rollout, purpose: &str) -> Seed {
+        let secret = rollout.salt.as_ref().map_or(&*self.secret, |salt| salt.expose().as_bytes());
+        let version = rollout.canary.as_ref().map_or("", |canary| canary.name.as_str());
+        Seed::derive(secret, purpose, rollout.name.as_str(), version)
+    }
+
+    fn fixed(&self, rollout: &Arc<config::Rollout>) -> Result<Fixed, TlsError> {
+        let stable = Arc::new(rollout.stable.clone());
+        let canary = rollout.canary.clone().map_or_else(|| Arc::clone(&stable), Arc::new);
+        let stable_cluster = Arc::new(Cluster::new(&stable, &stable.endpoints, &self.endpoints)?);
+        let baseline_cluster = if rollout.baseline.endpoints.is_empty() {
+            Arc::clone(&stable_cluster)
+        } else {
+            Arc::new(Cluster::new(&stable, &rollout.baseline.endpoints, &self.endpoints)?)
+        };
+        let canary_cluster = match &rollout.canary {
+            None => Arc::clone(&stable_cluster),
+            Some(canary) => Arc::new(Cluster::new(canary, &canary.endpoints, &self.endpoints)?),
+        };
+        let target = |arm: Arm, settings: &Arc<config::Version>, cluster: Arc<Cluster>| Target {
+            arm,
+            version: settings.name.clone(),
+            cluster,
+            recorder: self.recorders.slot(&rollout.name, arm, &settings.name),
+            version_header: HeaderValue::from_str(settings.name.as_str())
+                .unwrap_or_else(|_| HeaderValue::from_static("unprintable")),
+            prices: settings.prices,
+            settings: Arc::clone(settings),
+        };
+        Ok(Fixed {
+            slot: self.slot(&rollout.name),
+            key_seed: self.seed(rollout, "unit key"),
+            targets: [
+                target(Arm::Stable, &stable, stable_cluster),
+                target(Arm::Baseline, &stable, baseline_cluster),
+                target(Arm::Canary, &canary, canary_cluster),
+            ],
+            config: Arc::clone(rollout),
+        })
+    }
+}
+
+/// A configuration whose certificates, endpoints and counters are in place: all that can fail is behind it.
+#[derive(Debug)]
+pub struct Prepared {
+    rollouts: Vec<(Arc<Fixed>, Seed)>,
+    routes: Arc<RouteTable>,
+    config: Arc<config::Config>,
+    unrouted: Arc<crate::measure::Recorder>,
+}
+
+impl Prepared {
+    /// The clusters of all arms, for the health thread.
+    #[must_use]
+    pub fn clusters(&self) -> Vec<Arc<Cluster>> {
+        self.rollouts.iter().flat_map(|(f, _)| f.targets.iter().map(|t| Arc::clone(&t.cluster))).collect()
+    }
+
+    /// The snapshot of it: runtime state is `life`'s for each rollout by name, never reset by a reload.
+    #[must_use]
+    pub fn merge(&self, life: impl Fn(&config::Rollout) -> Runtime) -> Snapshot {
+        Snapshot {
+            generation: 1,
+            rollouts: self
+                .rollouts
+                .iter()
+                .map(|(fixed, seed)| Arc::new(Rollout::new(Arc::clone(fixed), life(&fixed.config), *seed)))
+                .collect(),
+            routes: Arc::clone(&self.routes),
+            unrouted: Arc::clone(&self.unrouted),
+            config: Arc::clone(&self.config),
+        }
+    }
+
+    /// The snapshot that follows `current`: rollouts that stay keep their life, new ones begin with `fresh`.
+    #[must_use]
+    pub fn merge_onto(&self, current: &Snapshot, fresh: impl Fn(&config::Rollout) -> Runtime) -> Snapshot {
+        self.merge(|rollout| match current.rollout(rollout.name.as_str()) {
+            Some(known) => known.runtime.clone(),
+            None => fresh(rollout),
+        })
+    }
+}
+
+/// A rollout that cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("rollouts.{rollout}: {source}")]
+pub struct BuildError {
+    /// Which.
+    pub rollout: String,
+    /// Why not.
+    pub source: TlsError,
+}

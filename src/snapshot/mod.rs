@@ -1,0 +1,9 @@
+//! What a request reads: immutable tables, the one cell they live in, and how they are built.
+
+pub mod build;
+pub mod live;
+pub mod table;
+
+pub use build::{BuildError, Builder, Prepared};
+pub use live::{Live, LiveCache};
+pub use table::{Fixed, Latch, Rollout, RouteTable, Runtime, Snapshot, Target};
