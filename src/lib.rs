@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod evaluator;
 pub mod judge;
 pub mod measure;
