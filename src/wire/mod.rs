@@ -4,9 +4,22 @@
 //! waited for) and says at the end what the model said: when the first token came, how many were spent, whether the
 //! answer was whole, empty, refused, cut or an error in disguise. It is pure: time comes in as [`crate::names::Mono`].
 //! Every reader is bounded in memory, never panics, and stays silent on what it does not understand.
+//!
+//! `reader` decides what to look with; `sse` splits streams, `document` collects documents, `decode` unpacks gzip;
+//! `openai`, `anthropic` and `mcp` know the dialects; `scan` looks into JSON; `tally` keeps what was found.
 
+mod anthropic;
+mod decode;
+mod dialect;
+mod document;
+mod events;
 pub mod facts;
+mod mcp;
+mod openai;
 pub mod reader;
+mod scan;
+mod sse;
+mod tally;
 
 pub use facts::{Dialect, Ending, Facts, Finish, Protocol};
 pub use reader::Reader;

@@ -1,6 +1,10 @@
 //! The tap itself: shown every frame of one answer, asked for its facts at the end.
 
-use super::facts::{Ending, Facts, Protocol};
+use super::decode::Gzip;
+use super::dialect;
+use super::document::Document;
+use super::events::Events;
+use super::facts::{Dialect, Ending, Facts, Protocol};
 use crate::names::Mono;
 
 /// Reads one answer. Small while idle; what a dialect needs is boxed and born with the first byte.
@@ -9,22 +13,82 @@ pub struct Reader {
     bytes: u64,
     first_byte_at: Option<Mono>,
     last_byte_at: Option<Mono>,
+    open_ended: bool,
+    tap: Tap,
+}
+
+/// What looks at the bytes as they come over the wire.
+#[derive(Debug, Default)]
+enum Tap {
+    /// Nothing.
+    #[default]
+    Silent,
+    /// Nothing, because the encoding is not ours to decode.
+    Undecoded,
+    /// A reader of plain bytes.
+    Plain(Plain),
+    /// The same behind a decoder, not yet built.
+    Packed(Plain),
+    /// The same, at work.
+    Gzip(Box<Gzip>),
+}
+
+/// What looks at plain bytes.
+#[derive(Debug, Default)]
+pub(crate) enum Plain {
+    /// No more of it.
+    #[default]
+    Silent,
+    /// To be chosen by the first byte (`None`) or known to be events (`true`) or a document (`false`).
+    Waiting(Protocol, Dialect, Option<bool>),
+    /// A stream.
+    Events(Box<Events>),
+    /// A document.
+    Document(Box<Document>),
 }
 
 impl Reader {
     /// A reader for the answer to a request for `request_path` (with or without query), by the answer's own headers.
     #[must_use]
     pub fn for_exchange(
-        _protocol: Protocol,
-        _request_path: &str,
-        _content_type: Option<&str>,
-        _content_encoding: Option<&str>,
+        protocol: Protocol,
+        request_path: &str,
+        content_type: Option<&str>,
+        content_encoding: Option<&str>,
     ) -> Reader {
-        Reader::default()
+        let plain = Plain::choose(protocol, request_path, content_type);
+        let tap = match (plain, content_encoding.map(str::trim).unwrap_or_default()) {
+            (Plain::Silent, _) => Tap::Silent,
+            (plain, "") => Tap::Plain(plain),
+            (plain, name) if name.eq_ignore_ascii_case("identity") => Tap::Plain(plain),
+            (plain, name) if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => {
+                Tap::Packed(plain)
+            }
+            _ => Tap::Undecoded,
+        };
+        Reader { tap, ..Reader::default() }
     }
 
     /// Says that no answer is owed (the request was a GET): an end of the stream is not a cut.
-    pub fn open_ended(&mut self) {}
+    pub fn open_ended(&mut self) {
+        self.open_ended = true;
+    }
+
+    /// Whether this reader looks at the bytes at all; if not, only their number and times are taken.
+    #[must_use]
+    pub fn looks(&self) -> bool {
+        matches!(self.tap, Tap::Plain(_) | Tap::Packed(_) | Tap::Gzip(_))
+    }
+
+    /// Bytes of memory kept beyond the reader itself; bounded whatever passes.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        match &self.tap {
+            Tap::Silent | Tap::Undecoded | Tap::Packed(_) => 0,
+            Tap::Plain(plain) => plain.kept(),
+            Tap::Gzip(gzip) => gzip.kept(),
+        }
+    }
 
     /// Shows the next body bytes, which passed at `now`. Never fails, keeps no more than a bounded part.
     pub fn chunk(&mut self, bytes: &[u8], now: Mono) {
@@ -34,17 +98,98 @@ impl Reader {
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         self.first_byte_at.get_or_insert(now);
         self.last_byte_at = Some(now);
+        if let Tap::Packed(plain) = &mut self.tap {
+            self.tap = Tap::Gzip(Box::new(Gzip::new(std::mem::take(plain))));
+        }
+        match &mut self.tap {
+            Tap::Plain(plain) => plain.chunk(bytes, now),
+            Tap::Gzip(gzip) => gzip.chunk(bytes, now),
+            Tap::Silent | Tap::Undecoded | Tap::Packed(_) => (),
+        }
     }
 
     /// The facts, given how the body ended: `true` in good order, `false` cancelled by the caller, or an [`Ending`].
     /// To be called once; a second call knows only the byte counts.
     pub fn finish(&mut self, end: impl Into<Ending>) -> Facts {
-        let _end: Ending = end.into();
-        Facts {
-            bytes: self.bytes,
-            first_byte_at: self.first_byte_at,
-            last_byte_at: self.last_byte_at,
-            ..Facts::default()
+        let (ending, owed) = (end.into(), !self.open_ended);
+        let now = self.last_byte_at.unwrap_or_default();
+        let facts = match std::mem::take(&mut self.tap) {
+            Tap::Silent => Facts::default(),
+            Tap::Undecoded => Facts { undecoded: true, ..Facts::default() },
+            Tap::Plain(plain) | Tap::Packed(plain) => plain.finish(ending, owed, now),
+            Tap::Gzip(gzip) => gzip.finish(ending, owed, now),
+        };
+        Facts { bytes: self.bytes, first_byte_at: self.first_byte_at, last_byte_at: self.last_byte_at, ..facts }
+    }
+}
+
+impl Plain {
+    /// By protocol, path and content type; nothing to look at unless both may be ours.
+    fn choose(protocol: Protocol, path: &str, content_type: Option<&str>) -> Plain {
+        if protocol == Protocol::Http {
+            return Plain::Silent;
+        }
+        let dialect = dialect::by_path(protocol, path);
+        let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let is = |name: &str| media.eq_ignore_ascii_case(name);
+        let json = media.len().checked_sub(5).and_then(|at| media.get(at..));
+        if is("text/event-stream") {
+            Plain::Waiting(protocol, dialect, Some(true))
+        } else if is("application/json") || json.is_some_and(|end| end.eq_ignore_ascii_case("+json")) {
+            Plain::Waiting(protocol, dialect, Some(false))
+        } else if dialect != Dialect::Unknown && (media.is_empty() || is("text/plain")) {
+            Plain::Waiting(protocol, dialect, None)
+        } else {
+            Plain::Silent
+        }
+    }
+
+    pub(crate) fn kept(&self) -> usize {
+        match self {
+            Plain::Silent | Plain::Waiting(..) => 0,
+            Plain::Events(events) => size_of::<Events>() + events.kept(),
+            Plain::Document(document) => size_of::<Document>() + document.kept(),
+        }
+    }
+
+    pub(crate) fn chunk(&mut self, bytes: &[u8], now: Mono) {
+        if let Plain::Waiting(protocol, dialect, events) = *self {
+            *self = match (events, bytes.first()) {
+                (Some(true), _) => Plain::Events(Box::new(Events::new(protocol, dialect))),
+                (Some(false), _) | (None, Some(b'{' | b'[')) => {
+                    Plain::Document(Box::new(Document::new(protocol, dialect)))
+                }
+                (None, Some(b'd' | b'e' | b'i' | b'r' | b':')) => {
+                    Plain::Events(Box::new(Events::new(protocol, dialect)))
+                }
+                (None, _) => Plain::Silent,
+            };
+        }
+        match self {
+            Plain::Events(events) => events.chunk(bytes, now),
+            Plain::Document(document) => {
+                if !document.chunk(bytes) {
+                    *self = Plain::Silent;
+                }
+            }
+            Plain::Silent | Plain::Waiting(..) => (),
+        }
+    }
+
+    pub(crate) fn finish(self, ending: Ending, owed: bool, now: Mono) -> Facts {
+        match self {
+            Plain::Silent | Plain::Waiting(_, _, None) => Facts::default(),
+            // Not a byte came.
+            Plain::Waiting(protocol, dialect, Some(true)) => Events::new(protocol, dialect).finish(ending, owed, now),
+            Plain::Waiting(protocol, dialect, Some(false)) => {
+                if owed {
+                    Document::new(protocol, dialect).finish(ending)
+                } else {
+                    Facts::default()
+                }
+            }
+            Plain::Events(events) => events.finish(ending, owed, now),
+            Plain::Document(document) => document.finish(ending),
         }
     }
 }
@@ -62,5 +207,37 @@ mod tests {
         let facts = reader.finish(true);
         let expect = Facts { bytes: 5, first_byte_at: Some(Mono(5)), last_byte_at: Some(Mono(9)), ..Facts::default() };
         assert_eq!(facts, expect);
+    }
+
+    #[test]
+    fn a_reader_is_small_while_nothing_passes() {
+        assert!(size_of::<Reader>() <= 72, "{}", size_of::<Reader>());
+        let reader =
+            Reader::for_exchange(Protocol::Auto, "/v1/chat/completions", Some("text/event-stream"), Some("gzip"));
+        assert_eq!(reader.kept(), 0);
+    }
+
+    #[test]
+    fn time_to_first_token_starts_at_generated_text_not_at_comment_role_or_empty_content() {
+        let mut reader =
+            Reader::for_exchange(Protocol::OpenAi, "/v1/chat/completions", Some("text/event-stream"), None);
+        let events = [
+            ": OPENROUTER PROCESSING\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" you\"},\"finish_reason\":null}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+            "data: [DONE]\n\n",
+        ];
+        for (at, event) in events.iter().enumerate() {
+            reader.chunk(event.as_bytes(), Mono(at as u64 * 10));
+        }
+        let facts = reader.finish(true);
+        assert_eq!(
+            (facts.first_token_at, facts.last_token_at, facts.token_events),
+            (Some(Mono(20)), Some(Mono(30)), 2)
+        );
+        assert_eq!((facts.first_byte_at, facts.last_byte_at), (Some(Mono(0)), Some(Mono(50))));
+        assert!(!facts.cut && !facts.empty);
     }
 }
