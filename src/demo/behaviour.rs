@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::dice::Dice;
+
+/// The header that carries what a fair judge would score the answer.
+pub const QUALITY: HeaderName = HeaderName::from_static("x-demo-quality");
+/// The header of an answer that breaks a safety rule.
+pub const HARM: HeaderName = HeaderName::from_static("x-demo-harm");
 
 /// A log-normal distribution by its median and the standard deviation of its logarithm.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,6 +86,10 @@ pub struct Script {
     pub cut_rate: f64,
     /// Share that declines to answer.
     pub refusal_rate: f64,
+    /// What a fair judge would score its good answers, 0 to 1; sent along in [`QUALITY`] for users to report. `None`: unknown.
+    pub quality: Option<f64>,
+    /// Share of good answers that break a safety rule; said in [`HARM`] for users to report.
+    pub harm_rate: f64,
     /// What breaks below HTTP.
     pub fault: Fault,
     /// Share of requests that the fault hits.
@@ -103,6 +114,8 @@ impl Default for Script {
             empty_rate: 0.0,
             cut_rate: 0.0,
             refusal_rate: 0.0,
+            quality: None,
+            harm_rate: 0.0,
             fault: Fault::None,
             fault_rate: 1.0,
             hold_after: None,
@@ -132,12 +145,17 @@ impl Script {
             (self.refusal_rate, Fate::Refusal),
         ];
         let fate = rates.into_iter().find_map(|(rate, fate)| dice.chance(rate).then_some(fate));
-        Draw { latency, first_token, tokens, fault, fate: fate.unwrap_or(Fate::Good) }
+        let fate = fate.unwrap_or(Fate::Good);
+        let is_good = fate == Fate::Good;
+        let wobble = 1.0 + 0.1 * dice.normal();
+        let quality = self.quality.filter(|_| is_good).map(|quality| (quality * wobble).clamp(0.0, 1.0));
+        let harms = dice.chance(self.harm_rate) && is_good;
+        Draw { latency, first_token, tokens, fault, fate, quality, harms }
     }
 }
 
 /// What one request gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
     /// Wait before an answer that is not streamed.
     pub latency: Duration,
@@ -149,6 +167,10 @@ pub struct Draw {
     pub fault: Fault,
     /// How the answer is.
     pub fate: Fate,
+    /// What a fair judge would score it.
+    pub quality: Option<f64>,
+    /// Whether it breaks a safety rule.
+    pub harms: bool,
 }
 
 /// How an answer is.

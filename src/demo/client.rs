@@ -60,6 +60,12 @@ impl Client {
         Self(Arc::new(Inner { addr, idle: Mutex::default() }))
     }
 
+    /// The address that it sends to.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.0.addr
+    }
+
     /// Sends a request and waits for the head of its answer. Dropping the lease before the body's end closes the connection.
     ///
     /// # Errors

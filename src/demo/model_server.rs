@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::answer::{self, Asked, Dialect, Frames, Reply};
-use super::behaviour::{Draw, Fate, Fault, Script};
+use super::behaviour::{Draw, Fate, Fault, HARM, QUALITY, Script};
 use super::dice::Dice;
 use super::line::{Cord, Line};
 use super::seen::{Counts, Ended, How, Seen, SeenRequest, Ticket, Tracked};
@@ -297,6 +297,12 @@ async fn handle(
     let mut response = answer(request, &shared, &script, draw, ticket, cord).await?;
     if let Ok(version) = HeaderValue::from_str(&script.version) {
         response.headers_mut().insert(UPSTREAM_VERSION, version);
+    }
+    if let Some(quality) = draw.quality.and_then(|quality| HeaderValue::from_str(&format!("{quality:.3}")).ok()) {
+        response.headers_mut().insert(QUALITY, quality);
+    }
+    if draw.harms {
+        response.headers_mut().insert(HARM, HeaderValue::from_static("1"));
     }
     Ok(if is_head { response.map(Tracked::finished) } else { response })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::behaviour::{HARM, QUALITY};
 use super::client::{Client, Lease};
 use super::dice::Dice;
 use super::model_server::UPSTREAM_VERSION;
@@ -39,8 +40,19 @@ pub struct Load {
     pub in_flight_max: usize,
     /// Stop after so many requests; 0 goes on until told.
     pub requests_max: u64,
+    /// Where users report what they think of answers; `None`: nowhere.
+    pub feedback: Option<Feedback>,
     /// Which arrivals, users and streams are drawn.
     pub seed: u64,
+}
+
+/// Where users report to: `POST /api/v1/feedback` of an admin API without tokens.
+#[derive(Clone, Debug)]
+pub struct Feedback {
+    /// The admin API's address.
+    pub admin: SocketAddr,
+    /// The rollout that they report on.
+    pub rollout: &'static str,
 }
 
 impl Load {
@@ -55,6 +67,7 @@ impl Load {
             stream_share: 0.5,
             in_flight_max: 1_024,
             requests_max: 0,
+            feedback: None,
             seed: 1,
         }
     }
@@ -112,6 +125,8 @@ impl PerVersion {
 pub struct Tally {
     /// Requests sent.
     pub sent: u64,
+    /// Reports about answers that were accepted, and those that were not.
+    pub reports: Reports,
     /// Arrivals above the bound on requests at once, not sent.
     pub shed: u64,
     /// By the version that the answer named; `none` where it named none.
@@ -132,6 +147,15 @@ impl Tally {
     pub fn saw(&self, sight: Sight) -> u64 {
         self.versions.values().map(|version| version.saw(sight)).sum()
     }
+}
+
+/// Reports by their fate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reports {
+    /// Answered 202.
+    pub accepted: u64,
+    /// Answered otherwise, or not at all.
+    pub rejected: u64,
 }
 
 #[derive(Debug, Default)]
@@ -234,6 +258,7 @@ const LAST_WAIT: Duration = Duration::from_secs(10);
 
 async fn live(load: Load, book: Arc<Mutex<Book>>, mut stopped: watch::Receiver<bool>) {
     let client = Client::new(load.addr);
+    let reporter = load.feedback.map(|to| Reporter { client: Client::new(to.admin), rollout: to.rollout });
     let room = Arc::new(Semaphore::new(load.in_flight_max));
     let activity = cumulative_activity(load.users, load.zipf);
     let mut dice = Dice::new(load.seed);
@@ -256,13 +281,19 @@ async fn live(load: Load, book: Arc<Mutex<Book>>, mut stopped: watch::Receiver<b
             continue;
         };
         book.lock().unwrap_or_else(PoisonError::into_inner).tally.sent += 1;
-        let (client, book) = (client.clone(), book.clone());
+        let (client, book, reporter) = (client.clone(), book.clone(), reporter.clone());
         under_way.spawn(async move {
             let begun = Instant::now();
-            let (version, sight) = ask(&client, user, stream).await;
+            let Answer { version, sight, opinions } = ask(&client, user, stream).await;
             let ms = begun.elapsed().as_secs_f64() * 1e3;
             book.lock().unwrap_or_else(PoisonError::into_inner).enter(number, user, version, sight, ms);
             drop(permit);
+            let Some(reporter) = reporter else { return };
+            for opinion in opinions {
+                let accepted = reporter.report(opinion).await;
+                let reports = &mut book.lock().unwrap_or_else(PoisonError::into_inner).tally.reports;
+                *(if accepted { &mut reports.accepted } else { &mut reports.rejected }) += 1;
+            }
         });
         number += 1;
     }
@@ -295,16 +326,59 @@ fn pick(activity: &[f64], unit: f64) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
 
-async fn ask(client: &Client, user: u32, stream: bool) -> (Option<String>, Sight) {
+/// What came back for one question.
+struct Answer {
+    version: Option<String>,
+    sight: Sight,
+    opinions: Vec<Opinion>,
+}
+
+impl Answer {
+    const NONE: Self = Self { version: None, sight: Sight::NoAnswer, opinions: Vec::new() };
+}
+
+/// What a user thinks of one answer.
+struct Opinion {
+    request_id: String,
+    metric: &'static str,
+    value: f64,
+}
+
+/// Sends opinions to an admin API.
+#[derive(Clone)]
+struct Reporter {
+    client: Client,
+    rollout: &'static str,
+}
+
+impl Reporter {
+    async fn report(&self, opinion: Opinion) -> bool {
+        let body = json!({"request_id": opinion.request_id, "rollout": self.rollout,
+                          "metric": opinion.metric, "value": opinion.value});
+        let request = Request::post("/api/v1/feedback")
+            .header(HOST, self.client.addr().to_string())
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.to_string())));
+        let Ok(request) = request else { return false };
+        let Ok((response, lease)) = self.client.send(request).await else { return false };
+        let accepted = response.status() == StatusCode::ACCEPTED;
+        let (body, whole) = read(response.into_body(), lease).await;
+        let said: Value = serde_json::from_slice(&body).unwrap_or_default();
+        accepted && whole && said["accepted"] == 1
+    }
+}
+
+async fn ask(client: &Client, user: u32, stream: bool) -> Answer {
     let body = json!({"model": "demo", "stream": stream, "messages": [{"role": "user", "content": "sing me a song"}]});
     let request = Request::post("/v1/chat/completions")
         .header(HOST, "serin.demo")
         .header(CONTENT_TYPE, "application/json")
         .header("x-user-id", format!("user-{user}"))
         .body(Full::new(Bytes::from(body.to_string())));
-    let Ok(request) = request else { return (None, Sight::NoAnswer) };
-    let Ok((response, lease)) = client.send(request).await else { return (None, Sight::NoAnswer) };
+    let Ok(request) = request else { return Answer::NONE };
+    let Ok((response, lease)) = client.send(request).await else { return Answer::NONE };
     let version = version_of(response.headers());
+    let opinions = opinions_of(response.headers());
     let status = response.status().as_u16();
     let (body, whole) = read(response.into_body(), lease).await;
     let sight = match status {
@@ -314,7 +388,17 @@ async fn ask(client: &Client, user: u32, stream: bool) -> (Option<String>, Sight
         200 => json_sight(&body, whole),
         _ => Sight::Rejected,
     };
-    (version, sight)
+    Answer { version, sight, opinions }
+}
+
+/// The scripted model says what a fair judge would think; the user reports it under the answer's request id.
+fn opinions_of(headers: &HeaderMap) -> Vec<Opinion> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(request_id) = text("x-request-id") else { return Vec::new() };
+    let opinion = |metric, value| Opinion { request_id: request_id.to_owned(), metric, value };
+    let quality = text(QUALITY.as_str()).and_then(|quality| quality.parse().ok());
+    let harm = text(HARM.as_str()).map(|_| opinion("safety", 1.0));
+    quality.map(|quality| opinion("quality", quality)).into_iter().chain(harm).collect()
 }
 
 /// `Serin-Version` when serin stands between, else what the model server says of itself.
@@ -461,6 +545,25 @@ mod tests {
         enter(3, "b");
         assert_eq!(book.tally.moves, BTreeMap::from([("a → b".to_owned(), 1)]));
         assert_eq!((book.tally.versions["a"].users, book.tally.versions["b"].users), (0, 1));
+    }
+
+    #[test]
+    fn what_a_user_thinks_is_reported_under_the_request_id_and_a_refused_report_is_counted() {
+        let mut headers = HeaderMap::new();
+        headers.insert(QUALITY, "0.8".parse().unwrap());
+        headers.insert(HARM, "1".parse().unwrap());
+        assert!(opinions_of(&headers).is_empty(), "without a request id there is nothing to report on");
+        headers.insert("x-request-id", "r-1".parse().unwrap());
+        let said: Vec<_> = opinions_of(&headers).into_iter().map(|o| (o.request_id, o.metric, o.value)).collect();
+        assert_eq!(said, [("r-1".to_owned(), "quality", 0.8), ("r-1".to_owned(), "safety", 1.0)]);
+        let server = ModelServer::start(Script::default(), 5, Clock::system()).unwrap();
+        let reporter = Reporter { client: Client::new(server.addr()), rollout: "demo" };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let accepted = runtime.block_on(reporter.report(opinions_of(&headers).remove(0)));
+        let request = server.requests().remove(0);
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!(body, json!({"request_id": "r-1", "rollout": "demo", "metric": "quality", "value": 0.8}));
+        assert!(request.uri.path() == "/api/v1/feedback" && !accepted, "a model server accepts no feedback");
     }
 
     #[test]
