@@ -1,0 +1,404 @@
+#!/usr/bin/env python3
+"""Writes the golden corpus: streams and documents as providers send and break them, and expected.json beside them.
+
+What is expected is written here by hand, from the providers' documents; it is never taken from serin's own output.
+Run `python3 make.py` in this folder after a change. Only what is named is expected; everything else must be silent.
+"""
+import json, os, glob
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CASES = []
+
+
+class T(str):
+    """An event that carries generated tokens."""
+
+
+def j(value, spaces=False):
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": ") if spaces else (",", ":"))
+
+
+def case(name, path, body, ext, expect, protocol="auto", ending="clean", media=None, tokens=None, **more):
+    file = f"{name}.{ext}"
+    body = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
+    with open(os.path.join(HERE, file), "wb") as out:
+        out.write(body)
+    media = media if media is not None else {"sse": "text/event-stream; charset=utf-8", "json": "application/json"}[ext]
+    entry = {"file": file, "path": path, "media": media, "protocol": protocol, "ending": ending, "expect": expect}
+    if tokens:
+        entry["tokens"] = tokens
+    CASES.append(entry)
+
+
+def stream(name, path, events, expect, end="\n", ending="clean", cut=None, protocol="auto", media=None, mark=""):
+    """Each event is a list of lines joined by LF; `cut`: the body stops so many bytes before the end of the last event."""
+    body = mark + "".join(e.replace("\n", end) + end + end for e in events)
+    raw = body.encode()
+    if cut:
+        raw = raw[:-cut]
+        events = events[:-1]
+    marks = [i for i, e in enumerate(events) if isinstance(e, T)]
+    expect = dict(expect)
+    if marks:
+        expect.setdefault("token_events", len(marks))
+    plain = end == "\n" and not cut and not mark
+    tokens = [marks[0], marks[-1]] if marks and plain else None
+    case(name, path, raw, "sse", expect, protocol, ending, media, tokens)
+
+
+# ---------------------------------------------------------------- OpenAI chat
+CHAT = "/v1/chat/completions"
+
+
+def chunk(delta=None, finish=None, index=0, spaces=False, **more):
+    choices = [] if delta is None else [{"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}]
+    return "data: " + j({"id": "chatcmpl-Aq1", "object": "chat.completion.chunk", "created": 1732190000,
+                         "model": "gpt-large-0711", "system_fingerprint": "fp_44", "choices": choices, **more}, spaces)
+
+
+ROLE = chunk({"role": "assistant", "content": "", "refusal": None})
+USED = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29,
+        "prompt_tokens_details": {"cached_tokens": 16, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 4, "accepted_prediction_tokens": 0}}
+COUNTS = {"in": 19, "out": 10, "cached": 16, "reasoning": 4}
+SAID = [T(chunk({"content": "Grüße"})), T(chunk({"content": ", 世界 🙂"})), T(chunk({"content": " say \"usage\": {} and \"content\":\"\""}))]
+STOP = chunk({}, "stop")
+USAGE = chunk(None, usage=USED)
+DONE = "data: [DONE]"
+CALL = [T(chunk({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": ""}}]})),
+        T(chunk({"tool_calls": [{"index": 0, "function": {"arguments": "{\"city\": \"Zü"}}]})),
+        T(chunk({"tool_calls": [{"index": 0, "function": {"arguments": "rich\\u00e9\"}"}}]}))]
+C = {"dialect": "Chat"}
+OK = {**C, "finish": "Stop"}
+
+
+def chat(name, events, expect, **more):
+    stream("chat-" + name, CHAT, events, expect, **more)
+
+
+chat("good", [ROLE, *SAID, STOP, DONE], OK)
+chat("good-usage", [ROLE, *SAID, STOP, USAGE, DONE], {**OK, **COUNTS})
+chat("good-crlf", [ROLE, *SAID, STOP, USAGE, DONE], {**OK, **COUNTS}, end="\r\n")
+chat("good-cr", [ROLE, *SAID, STOP, USAGE, DONE], {**OK, **COUNTS}, end="\r")
+chat("good-byte-order-mark", [ROLE, *SAID, STOP, USAGE, DONE], {**OK, **COUNTS}, mark="\ufeff")
+chat("good-openai-protocol", [ROLE, *SAID, STOP, DONE], OK, protocol="openai")
+chat("plain-http-protocol", [ROLE, *SAID, STOP, DONE], {"token_events": 0, "streamed": False}, protocol="http")
+chat("other-protocol-is-silent", [ROLE, *map(str, SAID), STOP, DONE], {"dialect": "Unknown"}, protocol="anthropic")
+chat("comments", [": PROCESSING", ROLE + "\n: ping", ": ping", *SAID, ": ping\n: ping", STOP, DONE], OK)
+chat("ids-and-retry", ["retry: 3000\nid: 1\n" + ROLE, *[T("id: x\n" + s) for s in SAID], STOP, DONE], OK)
+chat("no-space-after-colon", [ROLE.replace("data: ", "data:"), *[T(s.replace("data: ", "data:")) for s in SAID], STOP, "data:[DONE]"], OK)
+chat("spaces-in-json", [chunk({"role": "assistant", "content": ""}, spaces=True), T(chunk({"content": "a"}, spaces=True)), T(chunk({"content": "b"}, "stop", spaces=True)), chunk(None, usage=USED, spaces=True), DONE], {**OK, **COUNTS})
+chat("multi-line-data", [ROLE, T(SAID[0].replace(",\"choices\"", ",\ndata: \"choices\"")), STOP, DONE], OK)
+chat("content-with-finish", [ROLE, T(chunk({"content": "Hi"}, "stop")), DONE], OK)
+chat("usage-in-every-chunk", [ROLE, *[T(chunk({"content": "a"}, usage={"prompt_tokens": 5, "completion_tokens": n, "total_tokens": 5 + n})) for n in (1, 2, 3)], STOP, DONE], {**OK, "in": 5, "out": 3})
+chat("usage-null-in-every-chunk", [chunk({"role": "assistant"}, usage=None), T(chunk({"content": "a"}, usage=None)), chunk({}, "stop", usage=None), USAGE, DONE], {**OK, **COUNTS})
+chat("two-usages", [ROLE, *SAID, STOP, chunk(None, usage={"prompt_tokens": 1, "completion_tokens": 1}), USAGE, DONE], {**OK, **COUNTS})
+chat("usage-of-strange-types", [ROLE, *SAID, STOP, chunk(None, usage={"prompt_tokens": "many", "completion_tokens": 7.0, "prompt_tokens_details": []}), DONE], {**OK, "out": 7})
+chat("duplicate-keys", [ROLE, *SAID, 'data: {"choices":[],"usage":{"prompt_tokens":1},"usage":{"prompt_tokens":2,"completion_tokens":3}}', STOP, DONE], {**OK, "in": 2, "out": 3})
+chat("done-without-blank-line", [ROLE, *SAID, STOP, DONE], {**OK, "token_events": 3}, cut=1)
+chat("done-without-line-end", [ROLE, *SAID, STOP, DONE], {**OK, "token_events": 3}, cut=2)
+chat("length", [ROLE, *SAID, chunk({}, "length"), DONE], {**C, "finish": "Length", "truncated": True})
+chat("filtered", [ROLE, *SAID, chunk({}, "content_filter"), DONE], {**C, "finish": "ContentFilter", "filtered": True})
+chat("filtered-before-a-word", [ROLE, chunk({}, "content_filter"), DONE], {**C, "finish": "ContentFilter", "filtered": True})
+chat("refusal", [ROLE, T(chunk({"refusal": "I can"})), T(chunk({"refusal": "not."})), STOP, DONE], {**OK, "refusal": True})
+chat("empty", [ROLE, STOP, DONE], {**OK, "empty": True})
+chat("only-done", [DONE], {**C, "empty": True})
+chat("empty-content-null", [chunk({"role": "assistant", "content": None}), chunk({"content": None}, "stop"), DONE], {**OK, "empty": True})
+chat("reasoning-then-text", [ROLE, T(chunk({"content": None, "reasoning_content": "hmm"})), T(chunk({"reasoning": "so"})), T(chunk({"content": "42"})), STOP, DONE], OK)
+chat("reasoning-only-to-the-limit", [ROLE, T(chunk({"content": None, "reasoning_content": "hmm"})), chunk({}, "length"), DONE], {**C, "finish": "Length", "truncated": True, "empty": True})
+chat("content-parts", [ROLE, T(chunk({"content": [{"type": "text", "text": "a"}]})), STOP, DONE], OK)
+chat("two-choices", [chunk({"role": "assistant"}), T(chunk({"content": "a"})), T(chunk({"content": "b"}, index=1)), chunk({}, "stop"), chunk({}, "length", 1), DONE], {**C, "finish": "Length", "truncated": True})
+TOOLS = {**C, "finish": "ToolCalls", "tool_calls": 1}
+chat("tool-call", [ROLE, *CALL, chunk({}, "tool_calls"), DONE], TOOLS)
+chat("tool-call-bad-arguments", [ROLE, *CALL[:2], chunk({}, "tool_calls"), DONE], {**TOOLS, "tool_errors": 1})
+chat("tool-call-empty-arguments", [ROLE, CALL[0], chunk({}, "tool_calls"), DONE], TOOLS)
+chat("tool-call-cut-before-finish", [ROLE, *CALL[:2]], {**C, "tool_calls": 1, "cut": True})
+chat("tool-call-truncated", [ROLE, *CALL[:2], chunk({}, "length"), DONE], {**C, "finish": "Length", "truncated": True, "tool_calls": 1, "tool_errors": 1})
+chat("tool-calls-interleaved", [ROLE, *[T(chunk({"tool_calls": [{"index": i, "id": f"c{i}", "function": {"name": "f", "arguments": "{\"a\":"}}]})) for i in (0, 1)],
+     *[T(chunk({"tool_calls": [{"index": i, "function": {"arguments": a}}]})) for i, a in ((1, "1}"), (0, "]}"))], chunk({}, "tool_calls"), DONE], {**TOOLS, "tool_calls": 2, "tool_errors": 1})
+chat("tool-calls-under-one-index", [ROLE, *[T(chunk({"tool_calls": [{"index": 0, "id": f"c{i}", "type": "function", "function": {"name": "f", "arguments": "{}"}}]})) for i in (0, 1)], chunk({}, "tool_calls"), DONE], {**TOOLS, "tool_calls": 2})
+chat("tool-call-id-repeated", [ROLE, *[T(chunk({"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": a}}]})) for a in ("{", "}")], chunk({}, "tool_calls"), DONE], TOOLS)
+chat("function-call", [ROLE, T(chunk({"function_call": {"name": "f", "arguments": "{}"}})), chunk({}, "function_call"), DONE], TOOLS)
+ERROR = 'data: {"error":{"message":"The server had an error","type":"server_error","param":null,"code":null}}'
+chat("error-first", [ERROR], {**C, "in_band_error": True})
+chat("error-midway", [ROLE, *SAID, ERROR], {**C, "in_band_error": True})
+chat("error-then-done", [ROLE, *SAID, ERROR, DONE], {**C, "in_band_error": True})
+chat("error-named", [ROLE, *SAID, "event: error\ndata: {\"message\":\"overloaded\"}"], {**C, "in_band_error": True})
+chat("error-finish", [ROLE, *SAID, chunk({}, "error"), DONE], {**C, "finish": "Error", "in_band_error": True})
+chat("error-object", [ROLE, 'data: {"object":"error","message":"boom","code":50001}'], {**C, "in_band_error": True})
+chat("error-null-is-none", [ROLE, T(chunk({"content": "a"}, error=None)), STOP, DONE], OK)
+chat("cut-empty-body", [], {**C, "cut": True})
+chat("cut-after-role", [ROLE], {**C, "cut": True})
+chat("cut-after-token", [ROLE, *SAID], {**C, "cut": True})
+chat("cut-after-finish", [ROLE, *SAID, STOP], {**OK, "cut": True})
+chat("cut-after-usage", [ROLE, *SAID, STOP, USAGE], {**OK, **COUNTS, "cut": True})
+chat("cut-in-event", [ROLE, *SAID, STOP], {**C, "cut": True, "token_events": 3}, cut=20)
+chat("cut-in-utf8", [ROLE, SAID[0], T(chunk({"content": "🙂"}))], {**C, "cut": True, "token_events": 1}, cut=len('"},"logprobs":null,"finish_reason":null}]}\n\n') + 2)
+chat("cut-in-field-name", [ROLE, *SAID, STOP, DONE], {**OK, "cut": True, "token_events": 3}, cut=12)
+chat("cut-in-done", [ROLE, *SAID, STOP, DONE], {**OK, "cut": True, "token_events": 3}, cut=5)
+chat("cut-by-reset", [ROLE, *SAID], {**C, "cut": True}, ending="broken")
+chat("reset-after-done", [ROLE, *SAID, STOP, DONE], OK, ending="broken")
+chat("cancelled", [ROLE, *SAID], C, ending="cancelled")
+chat("cancelled-before-a-byte", [], C, ending="cancelled")
+chat("cancelled-after-done", [ROLE, *SAID, STOP, DONE], OK, ending="cancelled")
+chat("cancelled-in-tool-call", [ROLE, *CALL[:2]], {**C, "tool_calls": 1}, ending="cancelled")
+chat("done-twice", [ROLE, *SAID, STOP, DONE, DONE], {**OK, "duplicates": 1})
+chat("text-after-done", [ROLE, *SAID, STOP, DONE, str(SAID[0])], {**OK, "duplicates": 1})
+chat("not-json-events", [ROLE, "data: hello", "data: {\"choices\":", *SAID, STOP, DONE], OK)
+chat("strange-shapes", ["data: []", "data: 7", 'data: {"choices":{}}', 'data: {"choices":[7,{"delta":[]},{"delta":{"content":9,"tool_calls":[null]}}]}', *SAID, STOP, DONE], {**OK, "tool_calls": 1, "token_events": 4})
+CASES[-1].pop("tokens", None)
+chat("huge-event", [ROLE, T(chunk({"content": "x" * 300_000}, "length", usage=USED)), DONE], {**C, **COUNTS, "finish": "Length", "truncated": True, "oversized": 1})
+chat("huge-comment", [ROLE, ": " + "x" * 400_000, *SAID, STOP, DONE], OK)
+chat("azure", [chunk(None, prompt_filter_results=[{"prompt_index": 0, "content_filter_results": {"hate": {"filtered": False}}}]), ROLE, *[T(chunk({"content": "a"}, content_filter_results={"hate": {"filtered": False, "severity": "safe"}}))] * 2, STOP, DONE], OK)
+stream("chat-unknown-path", "/api/generate", [ROLE, *SAID, STOP, DONE], OK)
+stream("chat-unknown-path-no-media", CHAT, [ROLE, *SAID, STOP, DONE], OK, media="")
+stream("chat-media-text-plain", CHAT, [ROLE, *SAID, STOP, DONE], OK, media="text/plain")
+stream("unknown-stream-is-silent", "/events", [f"data: {{\"n\":{n}}}" for n in range(20)] + [str(SAID[0])], {"dialect": "Unknown"})
+
+
+def whole(name, path, value, expect, **more):
+    body = value if isinstance(value, (str, bytes)) else j(value)
+    case(name, path, body, "json", expect, **more)
+
+
+def message(content="Hallo Zürich 🙂 \\ \"usage\":", finish="stop", usage=USED, **more):
+    return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": content, "refusal": None, **more}, "logprobs": None, "finish_reason": finish}],
+            **({"usage": usage} if usage else {})}
+
+
+def tool(arguments):
+    return {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+
+
+whole("chat-doc-good", CHAT, message(), {**OK, **COUNTS})
+whole("chat-doc-indented", CHAT, json.dumps(message(), indent=2) + "\n", {**OK, **COUNTS})
+whole("chat-doc-no-usage", CHAT, message(usage=None), OK)
+whole("chat-doc-length", CHAT, message(finish="length"), {**C, **COUNTS, "finish": "Length", "truncated": True})
+whole("chat-doc-empty", CHAT, message(""), {**OK, **COUNTS, "empty": True})
+whole("chat-doc-null", CHAT, message(None), {**OK, **COUNTS, "empty": True})
+whole("chat-doc-no-choices", CHAT, {"object": "chat.completion", "choices": []}, {**C, "empty": True})
+whole("chat-doc-filtered", CHAT, message("", "content_filter"), {**C, **COUNTS, "finish": "ContentFilter", "filtered": True})
+whole("chat-doc-refusal", CHAT, message(None, refusal="No."), {**OK, **COUNTS, "refusal": True})
+whole("chat-doc-tools", CHAT, message(None, "tool_calls", tool_calls=[tool("{\"a\":[1,2]}"), tool("{}")]), {**TOOLS, **COUNTS, "tool_calls": 2})
+whole("chat-doc-bad-arguments", CHAT, message(None, "tool_calls", tool_calls=[tool("{'a':1}"), tool("{}")]), {**TOOLS, **COUNTS, "tool_calls": 2, "tool_errors": 1})
+whole("chat-doc-error", CHAT, {"error": {"message": "no", "type": "server_error"}}, {**C, "in_band_error": True})
+whole("chat-doc-error-object", CHAT, {"object": "error", "message": "no"}, {**C, "in_band_error": True})
+whole("chat-doc-cut", CHAT, j(message())[:-30], {**C, "cut": True})
+whole("chat-doc-cut-by-reset", CHAT, j(message())[:-30], {**C, "cut": True}, ending="broken")
+whole("chat-doc-cancelled", CHAT, j(message())[:-30], C, ending="cancelled")
+whole("chat-doc-html", CHAT, "<html><body>502</body></html>", {**C, "malformed": True})
+whole("chat-doc-trailing", CHAT, j(message()) + "{}", {**C, "malformed": True})
+whole("chat-doc-trailing-space", CHAT, j(message()) + "\r\n \n", {**OK, **COUNTS})
+whole("chat-doc-no-body", CHAT, "", {**C, "empty": True})
+whole("chat-doc-huge", CHAT, message("x" * 300_000), {**OK, **COUNTS, "oversized": 1})
+whole("chat-doc-huge-cut", CHAT, j(message("x" * 300_000))[:-400], {**C, "oversized": 1, "cut": True})
+whole("chat-doc-unknown-path", "/gen", message(), {**OK, **COUNTS})
+whole("chat-doc-text", CHAT, "just text", {}, media="text/plain")
+whole("other-doc", "/v1/models", {"object": "list", "data": [{"id": "m", "object": "model"}]}, {})
+whole("other-doc-long", "/things", {"things": ["thing"] * 1000}, {})
+
+# ---------------------------------------------------------------- OpenAI completions, embeddings
+OLD = "/v1/completions"
+
+
+def text(t, finish=None, **more):
+    return "data: " + j({"id": "cmpl-1", "object": "text_completion", "created": 1, "choices": [{"text": t, "index": 0, "logprobs": None, "finish_reason": finish}], "model": "m", **more})
+
+
+P = {"dialect": "Completions"}
+stream("completions-good", OLD, [T(text("Hi")), T(text(" you")), T(text("!", "stop")), DONE], {**P, "finish": "Stop"})
+stream("completions-usage", OLD, [T(text("Hi")), text("", "length"), "data: " + j({"object": "text_completion", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}), DONE], {**P, "finish": "Length", "truncated": True, "in": 3, "out": 1})
+stream("completions-cut", OLD, [T(text("Hi")), T(text(" you"))], {**P, "cut": True})
+stream("completions-empty", OLD, [text("", "stop"), DONE], {**P, "finish": "Stop", "empty": True})
+whole("completions-doc", OLD, {"object": "text_completion", "choices": [{"text": "x", "index": 0, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}, {**P, "finish": "Stop", "in": 3, "out": 1})
+V = {"dialect": "Embeddings"}
+vectors = lambda n: {"object": "list", "data": [{"object": "embedding", "index": i, "embedding": [0.1234567] * 20} for i in range(n)], "model": "e", "usage": {"prompt_tokens": 8, "total_tokens": 8}}
+whole("embeddings-small", "/v1/embeddings", vectors(2), {**V, "in": 8})
+whole("embeddings-large", "/v1/embeddings", vectors(500), {**V, "in": 8, "oversized": 1})
+whole("embeddings-none", "/v1/embeddings", vectors(0), {**V, "in": 8, "empty": True})
+whole("embeddings-cut", "/v1/embeddings", j(vectors(500))[:-20], {**V, "oversized": 1, "cut": True})
+
+# ---------------------------------------------------------------- OpenAI responses
+RESP = "/v1/responses"
+R = {"dialect": "Responses"}
+RUSED = {"input_tokens": 37, "input_tokens_details": {"cached_tokens": 5}, "output_tokens": 11, "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 48}
+RCOUNTS = {"in": 37, "out": 11, "cached": 5, "reasoning": 2}
+number = 0
+
+
+def ev(kind, last_type=False, **body):
+    global number
+    number += 1
+    value = {**body, "sequence_number": number, "type": kind} if last_type else {"type": kind, "sequence_number": number, **body}
+    return f"event: {kind}\ndata: " + j(value)
+
+
+def response(status, output=(), usage=None, **more):
+    return {"id": "resp_1", "object": "response", "created_at": 1, "status": status, "error": None, "incomplete_details": None, "instructions": None, "model": "m", "output": list(output), "text": {"format": {"type": "text"}}, "usage": usage, "user": None, "metadata": {}, **more}
+
+
+SAY = {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": [{"type": "output_text", "text": "Hi", "annotations": []}]}
+NO = {"id": "msg_1", "type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+DO = lambda a: {"id": "fc_1", "type": "function_call", "status": "completed", "call_id": "c", "name": "f", "arguments": a}
+BEGIN = [ev("response.created", response=response("in_progress")), ev("response.in_progress", response=response("in_progress")),
+         ev("response.output_item.added", output_index=0, item={**SAY, "content": []}), ev("response.content_part.added", item_id="msg_1", part={"type": "output_text", "text": ""})]
+TELL = [T(ev("response.output_text.delta", item_id="msg_1", output_index=0, delta=d, obfuscation="xx")) for d in ("Hi", " \"delta\":", "🙂")]
+SAIDIT = [ev("response.output_text.done", item_id="msg_1", text="Hi"), ev("response.output_item.done", output_index=0, item=SAY)]
+END = ev("response.completed", response=response("completed", [SAY], RUSED))
+ROK = {**R, "finish": "Stop"}
+stream("responses-good", RESP, [*BEGIN, *TELL, *SAIDIT, END], {**ROK, **RCOUNTS})
+stream("responses-crlf", RESP, [*BEGIN, *TELL, *SAIDIT, END], {**ROK, **RCOUNTS}, end="\r\n")
+stream("responses-done-after", RESP, [*BEGIN, *TELL, *SAIDIT, END, DONE], {**ROK, **RCOUNTS})
+nameless = lambda e: type(e)(e.split("\n", 1)[1])
+stream("responses-without-names", RESP, [nameless(e) for e in [*BEGIN, *TELL, *SAIDIT, END]], {**ROK, **RCOUNTS})
+stream("responses-type-last", RESP, [nameless(T(ev("response.output_text.delta", True, item_id="m", delta="a"))), nameless(ev("response.completed", True, response=response("completed", [SAY], RUSED)))], {**ROK, **RCOUNTS})
+stream("responses-only-end", RESP, [END], {**ROK, **RCOUNTS})
+stream("responses-cut-midway", RESP, [*BEGIN, *TELL], {**R, "cut": True})
+stream("responses-cut-before-end", RESP, [*BEGIN, *TELL, *SAIDIT], {**R, "cut": True})
+stream("responses-done-is-no-end", RESP, [*BEGIN, *TELL, *SAIDIT, DONE], {**R, "cut": True})
+stream("responses-cancelled", RESP, [*BEGIN, *TELL], R, ending="cancelled")
+stream("responses-error", RESP, [*BEGIN, *TELL, ev("error", code="server_error", message="x", param=None)], {**R, "in_band_error": True})
+stream("responses-failed", RESP, [*BEGIN, ev("response.failed", response=response("failed", error={"code": "server_error", "message": "x"}))], {**R, "in_band_error": True, "finish": "Error"})
+stream("responses-incomplete", RESP, [*BEGIN, *TELL, ev("response.incomplete", response=response("incomplete", [SAY], RUSED, incomplete_details={"reason": "max_output_tokens"}))], {**R, **RCOUNTS, "finish": "Length", "truncated": True})
+stream("responses-filtered", RESP, [*BEGIN, *TELL, ev("response.incomplete", response=response("incomplete", [], RUSED, incomplete_details={"reason": "content_filter"}))], {**R, **RCOUNTS, "finish": "ContentFilter", "filtered": True})
+stream("responses-refusal", RESP, [*BEGIN, T(ev("response.refusal.delta", delta="No")), ev("response.refusal.done", refusal="No."), ev("response.completed", response=response("completed", [NO], RUSED))], {**ROK, **RCOUNTS, "refusal": True})
+stream("responses-empty", RESP, [*BEGIN, ev("response.completed", response=response("completed", [], RUSED))], {**ROK, **RCOUNTS, "empty": True})
+RTOOL = {**R, **RCOUNTS, "finish": "ToolCalls", "tool_calls": 1}
+call = lambda a: [BEGIN[0], T(ev("response.function_call_arguments.delta", item_id="fc_1", delta="{")), ev("response.function_call_arguments.done", arguments=a), ev("response.output_item.done", item=DO(a)), ev("response.completed", response=response("completed", [DO(a)], RUSED))]
+stream("responses-tool", RESP, call("{\"a\":\"\\u00e9\"}"), RTOOL)
+stream("responses-tool-bad", RESP, call("{\"a\":"), {**RTOOL, "tool_errors": 1})
+stream("responses-reasoning", RESP, [BEGIN[0], T(ev("response.reasoning_summary_text.delta", delta="hm")), *TELL, *SAIDIT, END], {**ROK, **RCOUNTS})
+stream("responses-two-beginnings", RESP, [BEGIN[0], *BEGIN, *TELL, *SAIDIT, END], {**ROK, **RCOUNTS, "duplicates": 1})
+stream("responses-huge-end", RESP, [*BEGIN, *TELL, ev("response.completed", response=response("completed", [{**SAY, "content": [{"type": "output_text", "text": "x" * 300_000}]}], RUSED))], {**ROK, **RCOUNTS, "oversized": 1})
+stream("responses-huge-incomplete", RESP, [*BEGIN, *TELL, ev("response.incomplete", response=response("incomplete", [{**SAY, "content": [{"type": "output_text", "text": "x" * 300_000}]}], RUSED, incomplete_details={"reason": "max_output_tokens"}))], {**R, **RCOUNTS, "oversized": 1, "finish": "Length", "truncated": True})
+stream("responses-unknown-path", "/llm", [*BEGIN, *TELL, *SAIDIT, END], {**ROK, **RCOUNTS})
+whole("responses-doc", RESP, response("completed", [{"type": "reasoning", "summary": []}, SAY], RUSED), {**ROK, **RCOUNTS})
+whole("responses-doc-tool", RESP, response("completed", [DO("{}"), DO("{")], RUSED), {**RTOOL, "tool_calls": 2, "tool_errors": 1})
+whole("responses-doc-empty", RESP, response("completed", [{"type": "reasoning", "summary": []}], RUSED), {**ROK, **RCOUNTS, "empty": True})
+whole("responses-doc-refusal", RESP, response("completed", [NO], RUSED), {**ROK, **RCOUNTS, "refusal": True})
+whole("responses-doc-failed", RESP, response("failed", error={"code": "server_error", "message": "x"}), {**R, "finish": "Error", "in_band_error": True})
+whole("responses-doc-incomplete", RESP, response("incomplete", [SAY], RUSED, incomplete_details={"reason": "max_output_tokens"}), {**R, **RCOUNTS, "finish": "Length", "truncated": True})
+whole("responses-doc-queued", RESP, response("queued"), R)
+whole("responses-doc-cut", RESP, j(response("completed", [SAY], RUSED))[:100], {**R, "cut": True})
+whole("responses-doc-huge", RESP, response("completed", [{**SAY, "content": [{"type": "output_text", "text": "é" * 150_000}]}], RUSED), {**ROK, **RCOUNTS, "oversized": 1})
+
+# ---------------------------------------------------------------- Anthropic messages
+MSG = "/v1/messages"
+A = {"dialect": "Messages"}
+
+
+def an(kind, **body):
+    return f"event: {kind}\ndata: " + j({"type": kind, **body})
+
+
+START = an("message_start", message={"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": "m", "stop_reason": None, "stop_sequence": None,
+           "usage": {"input_tokens": 25, "cache_creation_input_tokens": 7, "cache_read_input_tokens": 100, "output_tokens": 1}})
+AUSED = {"in": 25, "out": 15, "cached": 100, "written": 7}
+block = lambda i, **b: an("content_block_start", index=i, content_block=b)
+part = lambda i, **d: an("content_block_delta", index=i, delta=d)
+halt = lambda i: an("content_block_stop", index=i)
+over = lambda reason, **u: an("message_delta", delta={"stop_reason": reason, "stop_sequence": None}, usage={"output_tokens": 15, **u})
+PING, FIN = an("ping"), an("message_stop")
+HELLO = [block(0, type="text", text=""), PING, *[T(part(0, type="text_delta", text=t)) for t in ("Hello", " \"text\":", "\n世界")], halt(0)]
+AOK = {**A, **AUSED, "finish": "Stop"}
+stream("messages-good", MSG, [START, *HELLO, over("end_turn"), FIN], AOK)
+stream("messages-crlf", MSG, [START, *HELLO, over("end_turn"), FIN], AOK, end="\r\n")
+stream("messages-cr", MSG, [START, *HELLO, over("end_turn"), FIN], AOK, end="\r")
+stream("messages-data-only", MSG, [nameless(e) for e in [START, *HELLO, over("end_turn"), FIN]], AOK)
+stream("messages-anthropic-protocol", MSG, [START, *HELLO, over("end_turn"), FIN], AOK, protocol="anthropic")
+stream("messages-unknown-path", "/claude", [START, *HELLO, over("end_turn"), FIN], AOK)
+stream("messages-cumulative-usage", MSG, [START, *HELLO, over("end_turn", input_tokens=30, cache_read_input_tokens=0), FIN], {**AOK, "in": 30})
+stream("messages-max-tokens", MSG, [START, *HELLO, over("max_tokens"), FIN], {**A, **AUSED, "finish": "Length", "truncated": True})
+stream("messages-context-window", MSG, [START, *HELLO, over("model_context_window_exceeded"), FIN], {**A, **AUSED, "finish": "Length", "truncated": True})
+stream("messages-refusal", MSG, [START, *HELLO, over("refusal"), FIN], {**A, **AUSED, "finish": "Refusal", "refusal": True})
+stream("messages-refusal-at-once", MSG, [START, over("refusal"), FIN], {**A, **AUSED, "finish": "Refusal", "refusal": True})
+stream("messages-empty", MSG, [START, over("end_turn"), FIN], {**AOK, "empty": True})
+stream("messages-empty-text", MSG, [START, block(0, type="text", text=""), halt(0), over("end_turn"), FIN], {**AOK, "empty": True})
+stream("messages-pause", MSG, [START, *HELLO, over("pause_turn"), FIN], {**A, **AUSED, "finish": "Pause"})
+stream("messages-unknown-reason", MSG, [START, *HELLO, over("tired"), FIN], {**A, **AUSED, "finish": "Other"})
+THINK = [block(0, type="thinking", thinking="", signature=""), T(part(0, type="thinking_delta", thinking="Hm")), part(0, type="signature_delta", signature="abc"), halt(0)]
+stream("messages-thinking", MSG, [START, *THINK, *HELLO, over("end_turn"), FIN], AOK)
+stream("messages-thinking-only", MSG, [START, *THINK, over("max_tokens"), FIN], {**A, **AUSED, "finish": "Length", "truncated": True, "empty": True})
+use = lambda *parts: [T(block(1, type="tool_use", id="t1", name="f", input={})), part(1, type="input_json_delta", partial_json=""), *[T(part(1, type="input_json_delta", partial_json=p)) for p in parts], halt(1)]
+ATOOL = {**A, **AUSED, "finish": "ToolCalls", "tool_calls": 1}
+stream("messages-tool", MSG, [START, *HELLO, *use("{\"loc", "ation\": \"Zürich \\u00e9\"", "}"), over("tool_use"), FIN], ATOOL)
+stream("messages-tool-no-arguments", MSG, [START, *use(), over("tool_use"), FIN], ATOOL)
+stream("messages-tool-bad", MSG, [START, *use("{\"a\": ", "}"), over("tool_use"), FIN], {**ATOOL, "tool_errors": 1})
+stream("messages-two-tools", MSG, [START, *use("{}"), *use("[", "1]"), over("tool_use"), FIN], {**ATOOL, "tool_calls": 2})
+stream("messages-server-tool", MSG, [START, T(block(0, type="server_tool_use", id="s", name="web_search", input={})), T(part(0, type="input_json_delta", partial_json="{}")), halt(0), over("end_turn"), FIN], AOK)
+FAIL = an("error", error={"type": "overloaded_error", "message": "Overloaded"})
+stream("messages-error-first", MSG, [FAIL], {**A, "in_band_error": True})
+stream("messages-error-midway", MSG, [START, *HELLO[:4], FAIL], {**A, **AUSED, "out": 1, "in_band_error": True})
+stream("messages-cut-after-start", MSG, [START], {**A, **AUSED, "out": 1, "cut": True})
+stream("messages-cut-midway", MSG, [START, *HELLO[:4]], {**A, **AUSED, "out": 1, "cut": True})
+stream("messages-cut-in-event", MSG, [START, *HELLO], {**A, **AUSED, "out": 1, "cut": True, "token_events": 3}, cut=9)
+stream("messages-cut-in-tool", MSG, [START, *use("{\"a\": ")[:3]], {**A, **AUSED, "out": 1, "tool_calls": 1, "cut": True})
+stream("messages-cut-before-stop", MSG, [START, *HELLO, over("end_turn")], {**AOK, "cut": True})
+stream("messages-cut-by-reset", MSG, [START, *HELLO], {**A, **AUSED, "out": 1, "cut": True}, ending="broken")
+stream("messages-cancelled", MSG, [START, *HELLO[:4]], {**A, **AUSED, "out": 1}, ending="cancelled")
+stream("messages-two-starts", MSG, [START, START, *HELLO, over("end_turn"), FIN], {**AOK, "duplicates": 1})
+stream("messages-after-stop", MSG, [START, *HELLO, over("end_turn"), FIN, FIN], {**AOK, "duplicates": 1})
+stream("messages-unknown-event", MSG, [START, an("new_thing", x=1), *HELLO, over("end_turn"), FIN], AOK)
+stream("messages-huge-delta", MSG, [START, block(0, type="text", text=""), T(part(0, type="text_delta", text="x" * 300_000)), halt(0), over("end_turn"), FIN], {**AOK, "oversized": 1})
+
+
+def claude(content, reason="end_turn", **more):
+    return {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content, "stop_reason": reason, "stop_sequence": None,
+            "usage": {"input_tokens": 25, "cache_creation_input_tokens": 7, "cache_read_input_tokens": 100, "output_tokens": 15, **more}}
+
+
+TXT = {"type": "text", "text": "Hi"}
+whole("messages-doc", MSG, claude([TXT]), AOK)
+whole("messages-doc-tool", MSG, claude([TXT, {"type": "tool_use", "id": "t", "name": "f", "input": {"usage": {"input_tokens": 9}}}], "tool_use"), ATOOL)
+whole("messages-doc-empty", MSG, claude([]), {**AOK, "empty": True})
+whole("messages-doc-truncated", MSG, claude([TXT], "max_tokens"), {**A, **AUSED, "finish": "Length", "truncated": True})
+whole("messages-doc-error", MSG, {"type": "error", "error": {"type": "overloaded_error", "message": "x"}}, {**A, "in_band_error": True})
+whole("messages-doc-cut", MSG, j(claude([TXT]))[:-2], {**A, "cut": True})
+whole("messages-doc-huge", MSG, claude([{"type": "text", "text": "x" * 300_000}]), {**AOK, "oversized": 1})
+whole("messages-doc-unknown-path", "/x", claude([TXT]), AOK)
+
+# ---------------------------------------------------------------- MCP
+MCP = "/mcp"
+M = {"dialect": "Mcp"}
+rpc = lambda **b: {"jsonrpc": "2.0", **b}
+say = lambda value, name="message": f"event: {name}\ndata: " + j(value)
+RESULT = rpc(id=3, result={"content": [{"type": "text", "text": "22 °C"}], "isError": False})
+FAILED = rpc(id=3, result={"content": [{"type": "text", "text": "no such city"}], "isError": True})
+NOTE = rpc(method="notifications/progress", params={"progressToken": "t", "progress": 1, "note": "\"result\" and \"error\""})
+ASK = rpc(id="s1", method="sampling/createMessage", params={"result": 1, "error": {"code": 1}})
+REFUSED = rpc(id=3, error={"code": -32602, "message": "Unknown tool: f"})
+stream("mcp-good", MCP, [say(NOTE), say(RESULT)], {**M, "tool_calls": 1})
+stream("mcp-crlf", MCP, [say(NOTE), say(RESULT)], {**M, "tool_calls": 1}, end="\r\n")
+stream("mcp-tool-error", MCP, [say(NOTE), say(FAILED)], {**M, "tool_calls": 1, "tool_errors": 1})
+stream("mcp-protocol-error", MCP, [say(REFUSED)], {**M, "in_band_error": True, "rpc_error": -32602})
+stream("mcp-cut", MCP, [say(NOTE)], {**M, "cut": True})
+stream("mcp-cut-after-request", MCP, [say(ASK)], {**M, "cut": True})
+stream("mcp-cut-in-event", MCP, [say(NOTE), say(RESULT)], {**M, "cut": True}, cut=8)
+stream("mcp-cancelled", MCP, [say(NOTE)], M, ending="cancelled")
+stream("mcp-resumable-end", MCP, ["id: 1\nretry: 500\ndata:"], M)
+stream("mcp-resumable-answer", MCP, ["id: 1\ndata:", "id: 2\n" + say(RESULT)], {**M, "tool_calls": 1})
+stream("mcp-any-path", "/tools", [say(RESULT)], {**M, "tool_calls": 1}, protocol="mcp")
+stream("mcp-sniffed", "/tools", [say(RESULT)], {**M, "tool_calls": 1})
+stream("mcp-huge-result", MCP, [say(rpc(id=3, result={"content": [{"type": "text", "text": "x" * 300_000}], "isError": True}))], {**M, "tool_calls": 1, "tool_errors": 1, "oversized": 1})
+whole("mcp-doc", MCP, RESULT, {**M, "tool_calls": 1})
+whole("mcp-doc-structured", MCP, rpc(id=1, result={"content": [], "structuredContent": {"a": 1}}), {**M, "tool_calls": 1})
+whole("mcp-doc-tool-error", MCP, FAILED, {**M, "tool_calls": 1, "tool_errors": 1})
+whole("mcp-doc-error", MCP, REFUSED, {**M, "in_band_error": True, "rpc_error": -32602})
+whole("mcp-doc-error-no-id", MCP, rpc(id=None, error={"code": -32700, "message": "Parse error"}), {**M, "in_band_error": True, "rpc_error": -32700})
+whole("mcp-doc-initialize", MCP, rpc(id=0, result={"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}), M)
+whole("mcp-doc-tools-list", MCP, rpc(id=1, result={"tools": [{"name": "f", "inputSchema": {"properties": {"isError": {}, "content": {}}}}], "ttlMs": 1000, "cacheScope": "private"}), M)
+whole("mcp-doc-input-required", MCP, rpc(id=1, result={"resultType": "input_required", "inputRequests": {}, "requestState": "opaque"}), M)
+whole("mcp-doc-batch", MCP, [RESULT, FAILED, REFUSED], {**M, "tool_calls": 2, "tool_errors": 1, "in_band_error": True, "rpc_error": -32602})
+whole("mcp-doc-cut", MCP, j(RESULT)[:-3], {**M, "cut": True})
+whole("mcp-doc-nothing", MCP, "", M)
+whole("mcp-doc-huge", MCP, rpc(id=3, result={"content": [{"type": "text", "text": "x" * 300_000}], "isError": True}), {**M, "tool_calls": 1, "tool_errors": 1, "oversized": 1})
+
+names = [c["file"] for c in CASES]
+assert len(names) == len(set(names)), "a name twice"
+for old in glob.glob(os.path.join(HERE, "*.sse")) + glob.glob(os.path.join(HERE, "*.json")):
+    if os.path.basename(old) not in names and not old.endswith("expected.json"):
+        os.remove(old)
+with open(os.path.join(HERE, "expected.json"), "w") as out:
+    out.write("[\n" + ",\n".join(json.dumps(c) for c in CASES) + "\n]\n")
+print(len(CASES), "cases")
