@@ -83,7 +83,7 @@ pub struct Notice {
     pub actor: String,
     /// The weight after it.
     pub weight: Weight,
-    /// The generation after it: with the rollout's name a key that is used once.
+    /// The generation after it. A reminder has the generation of the state that it reminds of.
     pub generation: u64,
 }
 
@@ -123,6 +123,8 @@ pub enum Tidings {
     Heartbeat,
     /// A drill ended.
     Drill,
+    /// An owner took changed gates into a running rollout.
+    Gates,
 }
 
 /// Why a step was refused; nothing changed.

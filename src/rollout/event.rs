@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::judge::Verdict;
 use crate::names::{Mono, VersionName, Wall};
 use crate::split::weight::Weight;
 
@@ -28,6 +29,8 @@ pub enum Event {
         /// Why; may be empty, except where a verb requires it.
         reason: String,
     },
+    /// The judge has spoken.
+    Judged(Verdict),
     /// The breaker opened, in the guard thread or in the judge.
     Tripped {
         /// The numbers.

@@ -6,13 +6,23 @@
 pub mod calendar;
 pub mod effect;
 pub mod event;
+mod file;
+mod invariants;
+#[cfg(test)]
+mod laws;
+pub mod machine;
+mod moves;
 pub mod plan;
 pub mod record;
 pub mod state;
+#[cfg(test)]
+mod stories;
+mod verbs;
 
 pub use calendar::{Freeze, Hours};
 pub use effect::{Cohorts, Effect, Notice, Refusal, RefusalKind, Tidings};
 pub use event::{Actor, Event, Now, Role, Verb, VerbArgs};
+pub use machine::{allowed, reconcile, step, waits_for};
 pub use plan::{Approval, PRESETS, Plan, SecondVersion, Stage, Start};
 pub use record::{Decision, Record};
-pub use state::{Latch, Paused, Phase, Proof, State, Terms};
+pub use state::{Lacking, Latch, Paused, Phase, Proof, State, Target, Terms};

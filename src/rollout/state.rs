@@ -88,8 +88,8 @@ pub struct State {
     pub plan: Option<Arc<Plan>>,
     /// The stage, from 0; `None` when idle, and for a plain split.
     pub stage: Option<usize>,
-    /// The highest stage that was lawfully entered.
-    pub highest: Option<usize>,
+    /// The stages that were lawfully entered, rising.
+    pub entered: Vec<usize>,
     /// When the stage was entered, by the wall clock.
     pub entered_at: Option<Wall>,
     /// Time in the stage that counts as residence: not in a pause, not with a stale heartbeat.
@@ -104,7 +104,10 @@ pub struct State {
     pub voided: u32,
     /// The judge's standing word that the stage is proven.
     pub proof: Option<Proof>,
-    /// Where an awaiting rollout goes; and by whom it was promoted past the gates.
+    /// What the judge last missed; `None` when nothing, or not asked yet.
+    #[serde(skip)]
+    pub lacking: Option<Lacking>,
+    /// Where an awaiting rollout goes, and by whom it was promoted past the gates.
     pub target: Option<Target>,
     /// Who has signed, in order.
     pub approvals: Vec<String>,
@@ -140,6 +143,15 @@ pub struct Proof {
     pub held: Duration,
     /// How long ago it was last said.
     pub age: Duration,
+}
+
+/// What the judge misses, in the words of `waits_for`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    /// Requests, users or scores.
+    Samples,
+    /// Proof of a gate.
+    Gates,
 }
 
 /// Where an awaiting rollout goes when it is signed.
@@ -193,7 +205,7 @@ impl State {
             weight: Weight::ZERO,
             plan: None,
             stage: None,
-            highest: None,
+            entered: Vec::new(),
             entered_at: None,
             resided: Duration::ZERO,
             extended: Duration::ZERO,
@@ -201,6 +213,7 @@ impl State {
             asked: Duration::ZERO,
             voided: 0,
             proof: None,
+            lacking: None,
             target: None,
             approvals: Vec::new(),
             started_by: None,
@@ -265,8 +278,13 @@ impl State {
 
     /// The highest lawfully entered stage whose weight is not above `weight`.
     pub(crate) fn reachable(&self, plan: &Plan, weight: Weight) -> Option<usize> {
-        let highest = self.highest?;
-        (0..=highest.min(plan.last())).rev().find(|i| plan.weight_of(*i) <= weight)
+        self.entered.iter().rev().copied().find(|i| plan.weight_of(*i) <= weight)
+    }
+
+    /// The highest stage that was lawfully entered.
+    #[must_use]
+    pub fn highest(&self) -> Option<usize> {
+        self.entered.last().copied()
     }
 
     /// The least time in the present stage, with what was added.

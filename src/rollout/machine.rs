@@ -1,0 +1,173 @@
+//! The state machine of a rollout: pure and total; one event in, the next state and ordered effects out.
+//!
+//! There are few ways up, and all are here or one call away. `moves::Draft::settle` is the only place where proof
+//! moves a rollout up; the verbs `start`, `promote`, `set weight` and `resume` are the only ones where a person does,
+//! and their records say `proven: false`. The way down is `moves::Draft::roll_back`, reachable from every phase that
+//! sends canary traffic.
+
+use crate::judge::{Lack, Verdict};
+use crate::names::Wall;
+use crate::rollout::calendar;
+use crate::rollout::effect::{Effect, Refusal, RefusalKind};
+use crate::rollout::event::{Event, Now};
+use crate::rollout::moves::Draft;
+use crate::rollout::record::Decision;
+use crate::rollout::state::{Lacking, Phase, Proof, State, Terms};
+use crate::rollout::{file, verbs};
+
+/// What a step answers: the next state with what to do, or why nothing changed.
+pub type Outcome = Result<(State, Vec<Effect>), Refusal>;
+
+/// Takes one event. `terms` is the file's word; for `NewVersion`, `CanaryRemoved` and `PromotedInConfig` that of the
+/// new file. The effects are in lawful order: down is published, recorded, told; up is recorded, published, told.
+///
+/// # Errors
+/// The event is a command that role, phase, plan, calendar or heartbeat forbid, or a change of the file that may not
+/// be taken now. Nothing changed then.
+pub fn step(terms: &Terms, state: &State, event: Event, now: Now) -> Outcome {
+    let mut draft = Draft::new(terms, state, now);
+    let done = match event {
+        Event::Command { verb, actor, reason } => verbs::command(draft, verb, &actor, &reason)?,
+        Event::Judged(verdict) => judged(draft, verdict),
+        Event::Tripped { reason } => {
+            if draft.may_roll_back() {
+                draft.roll_back(Decision::Rollback, "breaker", &reason)
+            } else {
+                draft.quiet()
+            }
+        }
+        Event::Tick => tick(draft),
+        Event::HeartbeatLost => {
+            if draft.state.heartbeat_lost {
+                draft.quiet()
+            } else {
+                draft.state.heartbeat_lost = true;
+                draft.state.proof = None;
+                draft.heartbeat(Decision::Freeze, "the judge's heartbeat is stale: nothing rises until it is back")
+            }
+        }
+        Event::HeartbeatFound => {
+            if draft.state.heartbeat_lost {
+                draft.state.heartbeat_lost = false;
+                draft.heartbeat(Decision::Thaw, "the judge's heartbeat is back")
+            } else {
+                draft.quiet()
+            }
+        }
+        Event::NewVersion(version) => file::new_version(draft, version)?,
+        Event::CanaryRemoved => file::canary_removed(draft),
+        Event::PromotedInConfig => file::promoted(draft)?,
+        Event::Drilled { took, failed } => draft.drilled(took, failed),
+    };
+    debug_assert_eq!(done.0.check_invariants(), Ok(()));
+    Ok(done)
+}
+
+/// The verbs that the phase allows, in the words and the order of the interface's phase table.
+#[must_use]
+pub fn allowed(state: &State, terms: &Terms) -> Vec<&'static str> {
+    let plain = state.plan.is_none();
+    match state.phase {
+        Phase::Idle if terms.plan.is_some() => vec!["start", "drill"],
+        Phase::Idle if terms.weight.is_some_and(|w| w.buckets() > 0) => vec!["start", "set weight", "drill"],
+        Phase::Idle => vec!["set weight", "drill"],
+        Phase::Running if plain => vec!["pause", "set weight", "abort", "drill"],
+        Phase::Running => vec!["promote", "pause", "set weight", "step-back", "extend", "abort", "drill"],
+        Phase::Awaiting => vec!["approve", "pause", "set weight", "step-back", "extend", "abort", "drill"],
+        Phase::Paused if plain => vec!["resume", "set weight", "abort", "drill"],
+        Phase::Paused => vec!["resume", "set weight", "step-back", "abort", "drill"],
+        Phase::Soaking => vec!["pause", "extend", "promote", "abort", "drill"],
+        Phase::Completed => vec!["abort", "drill"],
+        Phase::RolledBack => vec!["clear"],
+    }
+}
+
+/// What the present stage waits for: `residence`, `samples`, `gates`, `approval`, `hours`, or nothing.
+#[must_use]
+pub fn waits_for(state: &State, at: Wall) -> Option<&'static str> {
+    let plan = state.plan.as_ref()?;
+    match state.phase {
+        Phase::Awaiting => {
+            let signed = state.target.as_ref().is_some_and(|t| state.approvals.len() >= t.approval.needed());
+            if !signed {
+                return Some("approval");
+            }
+        }
+        Phase::Running | Phase::Soaking => {
+            if !state.residence_left().is_zero() {
+                return Some("residence");
+            }
+            if state.proof.is_none() {
+                return Some(if state.lacking == Some(Lacking::Samples) { "samples" } else { "gates" });
+            }
+        }
+        _ => return None,
+    }
+    Some(if calendar::may_rise(plan.hours.as_ref(), &plan.freezes, at).is_err() { "hours" } else { "gates" })
+}
+
+/// The event that a file makes of a state, at a reload (`terms` of the new file) or after a restart; `None` when they
+/// agree. A refusal of it refuses the reload; after a restart it is to be followed by `CanaryRemoved`.
+#[must_use]
+pub fn reconcile(state: &State, terms: &Terms) -> Option<Event> {
+    match (&state.version, &terms.canary) {
+        (Some(mine), _) if *mine == terms.stable => Some(Event::PromotedInConfig),
+        (Some(_), None) if state.phase != Phase::RolledBack || state.next_version.is_some() => {
+            Some(Event::CanaryRemoved)
+        }
+        (_, Some(new)) if state.next_version.as_ref() == Some(new) => None,
+        (mine, Some(new)) if mine.as_ref() != Some(new) || state.next_version.is_some() => {
+            Some(Event::NewVersion(new.clone()))
+        }
+        _ => None,
+    }
+}
+
+fn judged(mut draft: Draft<'_>, verdict: Verdict) -> (State, Vec<Effect>) {
+    if !draft.may_roll_back() {
+        return draft.quiet();
+    }
+    match verdict {
+        Verdict::Rollback { rule, reason } => {
+            let reason = if reason.starts_with(&rule) { reason } else { format!("{rule}: {reason}") };
+            draft.roll_back(Decision::Rollback, "judge", &reason)
+        }
+        Verdict::Advance { reason } => {
+            let state = &mut draft.state;
+            state.lacking = None;
+            if state.heartbeat_lost {
+                return draft.quiet();
+            }
+            let held = state.proof.as_ref().map_or_else(Default::default, |p| p.held);
+            state.proof = Some(Proof { reason, held, age: Default::default() });
+            draft.settle("judge", "")
+        }
+        Verdict::Hold { missing, reason } => {
+            let state = &mut draft.state;
+            state.proof = None;
+            let sample =
+                |lack: &Lack| matches!(lack, Lack::Requests { .. } | Lack::Users { .. } | Lack::Residence { .. });
+            let samples = missing.iter().all(|m| sample(&m.lack));
+            state.lacking = Some(if samples { Lacking::Samples } else { Lacking::Gates });
+            let promoted = state.target.as_ref().is_some_and(|t| t.promoted_by.is_some());
+            if state.phase == Phase::Awaiting && !promoted { draft.void(&reason) } else { draft.settle("judge", "") }
+        }
+    }
+}
+
+fn tick(draft: Draft<'_>) -> (State, Vec<Effect>) {
+    if draft.state.phase == Phase::Idle && draft.state.auto_start {
+        return verbs::start_by_file(draft);
+    }
+    let generation = draft.state.generation;
+    let (state, effects) = draft.clone().settle("plan", "");
+    if state.generation != generation {
+        return (state, effects);
+    }
+    draft.deadline()
+}
+
+/// A refusal of this kind, with what the phase allows.
+pub(crate) fn refuse(draft: &Draft<'_>, kind: RefusalKind, why: impl Into<String>) -> Refusal {
+    Refusal { kind, why: why.into(), allowed: allowed(draft.before, draft.terms) }
+}
