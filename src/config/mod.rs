@@ -1,16 +1,33 @@
 //! Text in, valid `Config` out: every fault of a file at once, secrets hidden, nothing half-applied.
 
+pub mod check;
+mod check_gates;
+mod check_plan;
+mod check_process;
+mod check_rollout;
+mod check_version;
+pub mod duration;
+pub mod fault;
+mod files;
 pub mod model;
 pub mod model_rollout;
+mod raw;
+mod read;
+pub mod reload;
 pub mod secret;
 
+pub use check::{json_of, keys, load, parse};
+pub use fault::{Fault, Faults};
 pub use model::{
     Admin, Config, Drain, Limits, Listener, Log, LogFormat, LogLevel, Notify, NotifyKind, Role, Server, ServerTls,
     Store, TlsVersion, Token,
 };
 pub use model_rollout::{
     Baseline, Cohort, CohortTo, Condition, Ejection, Endpoint, Evaluator, Exposure, Fallback, HealthCheck, HostMode,
-    HostRule, HttpVersion, Jwt, JwtKeys, Pattern, Pool, Prices, Protocol, Query, Rollout, Route, Scheme, Subject, Test,
-    Timeouts, Trace, UnitList, UnitSource, UpstreamTls, Version,
+    HostRule, HttpVersion, Jwt, JwtKeys, Pattern, Pool, Prices, Query, Rollout, Route, Scheme, Subject, Test, Timeouts,
+    Trace, UnitList, UnitSource, UpstreamTls, Version,
 };
 pub use secret::Secret;
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::fault::Fault;
 use super::model_rollout::Rollout;
 use super::secret::Secret;
+pub use crate::rollout::Role;
 
 /// A whole configuration, valid by construction.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,8 @@ pub struct Config {
     pub notify: Vec<Notify>,
     /// All rollouts, in the order of the file.
     pub rollouts: Vec<Arc<Rollout>>,
+    /// Lawful things that the operator should know: said at start and by `check`.
+    pub warnings: Vec<Fault>,
 }
 
 impl Config {
@@ -70,22 +74,6 @@ pub struct Token {
     pub roles: Vec<Role>,
     /// The bearer token.
     pub secret: Secret,
-}
-
-/// What a caller may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// All reads.
-    Viewer,
-    /// Feedback only.
-    Reporter,
-    /// Runs rollouts.
-    Operator,
-    /// Signs stages, aborts, clears.
-    Approver,
-    /// Everything.
-    Owner,
 }
 
 /// Certificate and key of a side that accepts connections. The files were opened and parsed by the check.

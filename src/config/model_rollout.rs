@@ -10,8 +10,11 @@ use http::{HeaderName, HeaderValue};
 
 use super::model::TlsVersion;
 use super::secret::Secret;
+use crate::judge::Policy;
 use crate::names::{RolloutName, VersionName};
+use crate::rollout::Plan;
 use crate::split::Weight;
+use crate::wire::Protocol;
 
 /// `[rollouts.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +51,10 @@ pub struct Rollout {
     pub baseline: Baseline,
     /// Without a plan: the canary's fixed share (0 when none is written).
     pub weight: Option<Weight>,
+    /// The stages; either this or `weight` is there, never both.
+    pub plan: Option<Arc<Plan>>,
+    /// What is judged and how strictly: the gates of the file, or the default ones.
+    pub policy: Arc<Policy>,
     /// How the evaluator runs.
     pub evaluator: Evaluator,
     /// Prometheus queries that gates name.
@@ -101,22 +108,6 @@ impl HostRule {
             }
         }
     }
-}
-
-/// How answers are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// By path and content type.
-    #[default]
-    Auto,
-    /// Plain HTTP: status and times.
-    Http,
-    /// OpenAI's API.
-    OpenAi,
-    /// Anthropic's API.
-    Anthropic,
-    /// The Model Context Protocol.
-    Mcp,
 }
 
 /// Where a unit is looked for.
