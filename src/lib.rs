@@ -10,6 +10,7 @@ pub mod evaluator;
 pub mod judge;
 pub mod measure;
 pub mod names;
+pub mod proxy;
 pub mod rollout;
 pub mod snapshot;
 pub mod split;

@@ -83,13 +83,13 @@ impl Builder {
             version: settings.name.clone(),
             cluster,
             recorder: self.recorders.slot(&rollout.name, arm, &settings.name),
-            version_header: HeaderValue::from_str(settings.name.as_str())
-                .unwrap_or_else(|_| HeaderValue::from_static("unprintable")),
+            version_header: header_value(settings.name.as_str()),
             prices: settings.prices,
             settings: Arc::clone(settings),
         };
         Ok(Fixed {
             slot: self.slot(&rollout.name),
+            name_header: header_value(rollout.name.as_str()),
             key_seed: self.seed(rollout, "unit key"),
             targets: [
                 target(Arm::Stable, &stable, stable_cluster),
@@ -99,6 +99,10 @@ impl Builder {
             config: Arc::clone(rollout),
         })
     }
+}
+
+fn header_value(name: &str) -> HeaderValue {
+    HeaderValue::from_str(name).unwrap_or_else(|_| HeaderValue::from_static("unprintable"))
 }
 
 /// A configuration whose certificates, endpoints and counters are in place: all that can fail is behind it.

@@ -52,6 +52,8 @@ pub struct Fixed {
     pub config: Arc<config::Rollout>,
     /// The rollout's number in this process: never used again for another name.
     pub slot: u32,
+    /// `Serin-Rollout`.
+    pub name_header: HeaderValue,
     /// Seed of the keyed hashes by which statistics know units.
     pub key_seed: Seed,
     /// By [`Arm::index`].

@@ -19,6 +19,30 @@ pub enum Protocol {
     Mcp,
 }
 
+impl Protocol {
+    /// What requests for this path speak, as far as a path tells.
+    #[must_use]
+    pub fn for_path(path: &str) -> Protocol {
+        let path = path.trim_end_matches('/');
+        let ends = |tails: &[&str]| tails.iter().any(|tail| path.ends_with(tail));
+        if ends(&["/chat/completions", "/completions", "/responses", "/embeddings", "/v1/models"]) {
+            Protocol::OpenAi
+        } else if ends(&["/v1/messages", "/v1/complete"]) {
+            Protocol::Anthropic
+        } else if ends(&["/mcp"]) {
+            Protocol::Mcp
+        } else {
+            Protocol::Http
+        }
+    }
+
+    /// This protocol, or for `auto` what the path tells.
+    #[must_use]
+    pub fn or_for_path(self, path: &str) -> Protocol {
+        if self == Protocol::Auto { Protocol::for_path(path) } else { self }
+    }
+}
+
 /// The form of one answer, as far as it was recognised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {

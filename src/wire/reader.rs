@@ -108,6 +108,12 @@ impl Reader {
         }
     }
 
+    /// When the answer began: its first generated token, or its first byte where no tokens are read.
+    #[must_use]
+    pub fn begun_at(&self) -> Option<Mono> {
+        self.first_byte_at
+    }
+
     /// The facts, given how the body ended: `true` in good order, `false` cancelled by the caller, or an [`Ending`].
     /// To be called once; a second call knows only the byte counts.
     pub fn finish(&mut self, end: impl Into<Ending>) -> Facts {

@@ -1,0 +1,329 @@
+//! Bodies on their way: up, what identity peeked at and then the rest; down, every frame shown to the exchange.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::connection::Busy;
+use super::deadlines::Deadline;
+use super::exchange::Exchange;
+use super::worker::Worker;
+use crate::upstream::{InFlight, Lease};
+use crate::wire::Ending;
+
+/// Why a body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// More bytes than `body_bytes`.
+    #[error("the body is longer than the limit")]
+    TooLarge,
+    /// Nothing moved for `body_progress` (or `timeouts.idle` towards upstream).
+    #[error("the body stood still for too long")]
+    Stalled,
+    /// The other side broke off.
+    #[error("the body broke off")]
+    Broken,
+}
+
+impl From<BodyError> for io::Error {
+    fn from(error: BodyError) -> Self {
+        io::Error::other(error)
+    }
+}
+
+/// What happened to a request body, told to whoever waits for the answer.
+#[derive(Clone, Debug, Default)]
+pub struct UpState(Rc<std::cell::Cell<Option<BodyError>>>);
+
+impl UpState {
+    /// Why the body failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<BodyError> {
+        self.0.get()
+    }
+}
+
+/// A request body on its way up.
+pub enum UpBody {
+    /// None.
+    Empty,
+    /// Held whole: it can be sent again.
+    Whole(Option<Bytes>),
+    /// The caller's, with what was already looked at in front.
+    Streamed(Streamed),
+}
+
+/// What a request body may take.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyBounds {
+    /// Most bytes.
+    pub bytes: u64,
+    /// Longest standstill.
+    pub progress: Duration,
+}
+
+/// A caller's body with a bound on its bytes and on its standstill.
+pub struct Streamed {
+    seen: VecDeque<Bytes>,
+    rest: Incoming,
+    left: u64,
+    progress: Duration,
+    deadline: Deadline,
+    state: UpState,
+}
+
+impl UpBody {
+    /// The caller's body: `seen` was peeked at already, `most` bytes are let through.
+    #[must_use]
+    pub fn streamed(
+        worker: &Rc<Worker>,
+        seen: VecDeque<Bytes>,
+        rest: Incoming,
+        bounds: BodyBounds,
+        state: &UpState,
+    ) -> Self {
+        UpBody::Streamed(Streamed {
+            seen,
+            rest,
+            left: bounds.bytes,
+            progress: bounds.progress,
+            deadline: Deadline::new(&worker.deadlines),
+            state: state.clone(),
+        })
+    }
+
+    /// The same body again, where nothing would be lost.
+    #[must_use]
+    pub fn again(&self) -> Option<UpBody> {
+        match self {
+            UpBody::Empty => Some(UpBody::Empty),
+            UpBody::Whole(bytes) => Some(UpBody::Whole(bytes.clone())),
+            UpBody::Streamed(_) => None,
+        }
+    }
+}
+
+impl Streamed {
+    fn fail(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.state.0.set(Some(error));
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(bytes) = self.seen.pop_front() {
+            return self.pass(Frame::data(bytes));
+        }
+        match Pin::new(&mut self.rest).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.deadline.reset();
+                self.pass(frame)
+            }
+            Poll::Ready(Some(Err(_))) => self.fail(BodyError::Broken),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending if self.deadline.poll_expired(self.progress, cx) => self.fail(BodyError::Stalled),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        match self.left.checked_sub(bytes) {
+            Some(left) => self.left = left,
+            None => return self.fail(BodyError::TooLarge),
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Body for UpBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            UpBody::Empty => Poll::Ready(None),
+            UpBody::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            UpBody::Streamed(streamed) => streamed.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            UpBody::Empty => true,
+            UpBody::Whole(bytes) => bytes.is_none(),
+            UpBody::Streamed(streamed) => streamed.seen.is_empty() && streamed.rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            UpBody::Empty => SizeHint::with_exact(0),
+            UpBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            UpBody::Streamed(streamed) => {
+                let seen: u64 = streamed.seen.iter().map(|b| b.len() as u64).sum();
+                match streamed.rest.size_hint().exact() {
+                    Some(rest) => SizeHint::with_exact(seen + rest),
+                    None => SizeHint::new(),
+                }
+            }
+        }
+    }
+}
+
+/// A response body on its way down; keeps its connection from counting as idle until it is gone.
+pub struct DownBody {
+    kind: Kind,
+    busy: Option<Busy>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "nearly all are measured; a box would be an allocation for each request")]
+enum Kind {
+    /// Serin's own words.
+    Full(Option<Bytes>),
+    /// A version's answer.
+    Measured(Measured),
+}
+
+/// A version's answer, frame by frame, seen by its exchange; gives the connection back at the exact end.
+pub struct Measured {
+    incoming: Incoming,
+    exchange: Exchange,
+    lease: Option<Lease<UpBody>>,
+    /// Counts on the endpoint until the end.
+    _in_flight: InFlight,
+    _admitted: crate::upstream::Admitted,
+    idle: Duration,
+    deadline: Deadline,
+    done: bool,
+}
+
+impl DownBody {
+    /// Serin's own words.
+    #[must_use]
+    pub fn full(bytes: Bytes) -> Self {
+        Self { kind: Kind::Full(if bytes.is_empty() { None } else { Some(bytes) }), busy: None }
+    }
+
+    /// A version's answer.
+    #[must_use]
+    pub const fn measured(measured: Measured) -> Self {
+        Self { kind: Kind::Measured(measured), busy: None }
+    }
+
+    /// The connection is busy for as long as this body lives.
+    #[must_use]
+    pub fn keeping(mut self, busy: Busy) -> Self {
+        self.busy = Some(busy);
+        self
+    }
+}
+
+impl Measured {
+    /// Wraps a version's answer. A body that is already over (HEAD, 204, length 0) ends the exchange at once.
+    #[must_use]
+    pub fn new(
+        incoming: Incoming,
+        exchange: Exchange,
+        lease: Lease<UpBody>,
+        in_flight: InFlight,
+        admitted: crate::upstream::Admitted,
+        idle: Duration,
+    ) -> Self {
+        let deadline = Deadline::new(&exchange.worker().deadlines);
+        let mut measured = Self {
+            incoming,
+            exchange,
+            lease: Some(lease),
+            _in_flight: in_flight,
+            _admitted: admitted,
+            idle,
+            deadline,
+            done: false,
+        };
+        if measured.incoming.is_end_stream() {
+            let now = measured.exchange.worker().clock.now();
+            measured.finish(Ending::Clean, now);
+        }
+        measured
+    }
+
+    fn finish(&mut self, ending: Ending, now: crate::names::Mono) {
+        self.done = true;
+        self.deadline.reset();
+        self.exchange.end(ending, now);
+        if let Some(lease) = self.lease.take()
+            && ending == Ending::Clean
+        {
+            self.exchange.worker().pool.give_back(lease, now);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Pending if self.deadline.poll_expired(self.idle, cx) => {
+                let now = self.exchange.worker().clock.now();
+                self.finish(Ending::Broken, now);
+                Poll::Ready(Some(Err(BodyError::Stalled)))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => {
+                self.deadline.reset();
+                let now = self.exchange.worker().clock.now();
+                let last = self.incoming.is_end_stream();
+                if let Some(data) = frame.data_ref() {
+                    self.exchange.chunk(data, now, last);
+                }
+                if last {
+                    self.finish(Ending::Clean, now);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => {
+                let now = self.exchange.worker().clock.now();
+                self.finish(Ending::Broken, now);
+                Poll::Ready(Some(Err(BodyError::Broken)))
+            }
+            Poll::Ready(None) => {
+                let now = self.exchange.worker().clock.now();
+                self.finish(Ending::Clean, now);
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl Body for DownBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.kind {
+            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Kind::Measured(measured) => Poll::Ready(ready!(measured.poll(cx))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.is_none(),
+            Kind::Measured(measured) => measured.done,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Kind::Measured(measured) if measured.done => SizeHint::with_exact(0),
+            Kind::Measured(measured) => measured.incoming.size_hint(),
+        }
+    }
+}

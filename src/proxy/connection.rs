@@ -1,0 +1,444 @@
+//! One downstream connection: TLS, the choice between HTTP/1.1 and HTTP/2, and its bounds in time.
+//!
+//! hyper's own timers would cost an allocation for each head; here the connection notes what it is doing in cells and
+//! one sweep of the worker looks at all of them.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::task::{Context, Poll, Waker};
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::headers::Hop;
+use super::listener::Listening;
+use super::service;
+use super::worker::Worker;
+use crate::config::Limits;
+use crate::measure::gauges::Limit;
+use crate::names::Mono;
+use crate::upstream::connect::LocalExecutor;
+
+/// What a connection is doing, noted by its own task, looked at by the sweep.
+#[derive(Debug)]
+pub struct State {
+    waker: RefCell<Option<Waker>>,
+    order: Cell<Order>,
+    served: Cell<u64>,
+    idle_since: Cell<Mono>,
+    moves: Arc<Moves>,
+}
+
+/// What moves on the byte stream. Atomics only because hyper wants an upgradable stream to be `Send`; one thread uses
+/// them, so a relaxed load and store is all there is.
+#[derive(Debug, Default)]
+struct Moves {
+    in_flight: AtomicU32,
+    /// No heads are told apart: many streams share the bytes.
+    h2: AtomicBool,
+    /// The first bytes of a head came then; 0 while none did.
+    reading_since: AtomicU64,
+    /// The caller takes no bytes since then; 0 while he does.
+    blocked_since: AtomicU64,
+}
+
+/// What the worker wants of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Go,
+    /// End in good order: after the answers under way.
+    Drain,
+    Close,
+}
+
+impl State {
+    fn new(now: Mono) -> Self {
+        Self {
+            waker: RefCell::new(None),
+            order: Cell::new(Order::Go),
+            served: Cell::new(0),
+            idle_since: Cell::new(now),
+            moves: Arc::default(),
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if self.order.get() == Order::Close || self.order.get() == order {
+            return;
+        }
+        self.order.set(order);
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ends in good order after the answers under way.
+    pub fn drain(&self) {
+        self.order(Order::Drain);
+    }
+
+    /// Which bound it has overstepped.
+    fn overdue(&self, now: Mono, limits: &Limits) -> Option<Limit> {
+        let longer = |since: &AtomicU64, than: std::time::Duration| {
+            let since = since.load(Relaxed);
+            since != 0 && now.since(Mono(since)) > than
+        };
+        if longer(&self.moves.blocked_since, limits.body_progress) {
+            return Some(Limit::BodyProgress);
+        }
+        if self.moves.in_flight.load(Relaxed) > 0 {
+            return None;
+        }
+        if longer(&self.moves.reading_since, limits.header_read) {
+            return Some(Limit::HeaderRead);
+        }
+        (now.since(self.idle_since.get()) > limits.idle).then_some(Limit::Idle)
+    }
+}
+
+/// A request under way on a connection; its last sign of life starts the idle time.
+#[derive(Debug)]
+pub struct Busy {
+    state: Rc<State>,
+    worker: Rc<Worker>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let moves = &self.state.moves;
+        let left = moves.in_flight.load(Relaxed).saturating_sub(1);
+        moves.in_flight.store(left, Relaxed);
+        if left == 0 {
+            self.state.idle_since.set(self.worker.deadlines.coarse_now());
+            moves.reading_since.store(0, Relaxed);
+        }
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Worker({})", self.index)
+    }
+}
+
+/// All downstream connections of a worker.
+#[derive(Debug, Default)]
+pub struct Connections {
+    places: RefCell<Vec<Option<Rc<State>>>>,
+    free: RefCell<Vec<usize>>,
+    draining: Cell<bool>,
+}
+
+impl Connections {
+    fn add(&self, state: &Rc<State>) -> usize {
+        let mut places = self.places.borrow_mut();
+        match self.free.borrow_mut().pop() {
+            Some(at) => {
+                places[at] = Some(Rc::clone(state));
+                at
+            }
+            None => {
+                places.push(Some(Rc::clone(state)));
+                places.len() - 1
+            }
+        }
+    }
+
+    fn remove(&self, at: usize) {
+        self.places.borrow_mut()[at] = None;
+        self.free.borrow_mut().push(at);
+    }
+
+    /// Closes what has overstepped a bound.
+    pub fn sweep(&self, worker: &Worker, limits: &Limits) {
+        let now = worker.deadlines.coarse_now();
+        for state in self.places.borrow().iter().flatten() {
+            if let Some(limit) = state.overdue(now, limits) {
+                worker.gauges.hit(limit);
+                state.order(if limit == Limit::Idle { Order::Drain } else { Order::Close });
+            }
+        }
+    }
+
+    /// From now on every answer is the last of its connection.
+    pub fn begin_drain(&self) {
+        self.draining.set(true);
+    }
+
+    /// Ends idle connections now and the others after their answers.
+    pub fn drain_all(&self) {
+        self.draining.set(true);
+        for state in self.places.borrow().iter().flatten() {
+            state.drain();
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.borrow().len() - self.free.borrow().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a request may know of its connection.
+pub struct Connection {
+    /// The worker.
+    pub worker: Rc<Worker>,
+    /// The listener it came in by.
+    pub listening: Arc<Listening>,
+    /// The other side.
+    pub peer: SocketAddr,
+    /// The same as header values.
+    pub hop: Hop,
+    state: Rc<State>,
+}
+
+impl Connection {
+    /// A request begins on this connection.
+    #[must_use]
+    pub fn busy(&self) -> Busy {
+        let moves = &self.state.moves;
+        moves.in_flight.store(moves.in_flight.load(Relaxed) + 1, Relaxed);
+        moves.reading_since.store(0, Relaxed);
+        let served = self.state.served.get() + 1;
+        self.state.served.set(served);
+        if self.worker.connections.draining.get() {
+            self.state.drain();
+        }
+        Busy { state: Rc::clone(&self.state), worker: Rc::clone(&self.worker) }
+    }
+
+    /// Makes this request the connection's last when it has served `most`.
+    pub fn bound_requests(&self, most: u64) {
+        if self.state.served.get() >= most {
+            self.worker.gauges.hit(Limit::RequestsPerConnection);
+            self.state.drain();
+        }
+    }
+}
+
+/// Serves a connection to its end.
+pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, listening: Arc<Listening>) {
+    worker.connected();
+    let state = Rc::new(State::new(worker.deadlines.coarse_now()));
+    let place = worker.connections.add(&state);
+    if let Err(error) = serve_io(&worker, &state, tcp, peer, listening).await {
+        tracing::debug!(error = %error, "a downstream connection ended");
+    }
+    worker.connections.remove(place);
+    worker.disconnected();
+}
+
+async fn serve_io(
+    worker: &Rc<Worker>,
+    state: &Rc<State>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    listening: Arc<Listening>,
+) -> io::Result<()> {
+    let view = worker.view();
+    let limits = &view.snapshot().config.limits;
+    let tls = listening.tls();
+    let secure = tls.is_some();
+    let (stream, h2) = match tls {
+        Some(config) => {
+            let accept = tokio_rustls::TlsAcceptor::from(config).accept(tcp);
+            let stream = tokio::time::timeout(limits.header_read, accept)
+                .await
+                .inspect_err(|_| worker.gauges.hit(Limit::HeaderRead))??;
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            (Stream::Tls(Box::new(stream)), h2)
+        }
+        None => {
+            let h2 = tokio::time::timeout(limits.idle, begins_with_h2(&tcp)).await??;
+            (Stream::Tcp(tcp), h2)
+        }
+    };
+    state.moves.h2.store(h2, Relaxed);
+    let io = TokioIo::new(Watched { stream, moves: Arc::clone(&state.moves), now: worker.deadlines.shared_now() });
+    let trusted = listening.config.trusts(peer.ip());
+    let connection = Rc::new(Connection {
+        worker: Rc::clone(worker),
+        hop: Hop::new(peer.ip(), secure, trusted),
+        listening,
+        peer,
+        state: Rc::clone(state),
+    });
+    let service = service_fn(move |request| {
+        let connection = Rc::clone(&connection);
+        async move { Ok::<_, Infallible>(service::handle(&connection, request).await) }
+    });
+    if h2 {
+        let serving = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.h2_streams)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .initial_stream_window_size(256 << 10)
+            .initial_connection_window_size(1 << 20)
+            .max_send_buf_size(256 << 10)
+            .serve_connection(io, service);
+        drop(view);
+        let mut serving = pin!(serving);
+        drive(state, serving.as_mut(), |s| s.graceful_shutdown()).await
+    } else {
+        let serving = http1::Builder::new()
+            .half_close(false)
+            .max_headers(limits.headers)
+            .max_header_size(limits.header_bytes)
+            .max_buf_size(limits.header_bytes.max(64 << 10))
+            .header_read_timeout(None)
+            .serve_connection(io, service)
+            .with_upgrades();
+        drop(view);
+        let mut serving = pin!(serving);
+        drive(state, serving.as_mut(), |s| s.graceful_shutdown()).await
+    }
+}
+
+/// Polls a connection to its end, heeding the worker's orders.
+async fn drive<C>(state: &State, mut serving: Pin<&mut C>, drain: impl Fn(Pin<&mut C>)) -> io::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut draining = false;
+    std::future::poll_fn(|cx| {
+        if state.waker.borrow().as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
+            *state.waker.borrow_mut() = Some(cx.waker().clone());
+        }
+        match state.order.get() {
+            Order::Close => return Poll::Ready(Ok(())),
+            Order::Drain if !draining => {
+                draining = true;
+                drain(serving.as_mut());
+            }
+            _ => {}
+        }
+        let polled = serving.as_mut().poll(cx).map_err(io::Error::other);
+        // A request of this very poll may have asked for the end.
+        if polled.is_pending() && !draining && state.order.get() == Order::Drain {
+            draining = true;
+            drain(serving.as_mut());
+            return serving.as_mut().poll(cx).map_err(io::Error::other);
+        }
+        polled
+    })
+    .await
+}
+
+/// Whether a plain connection begins with HTTP/2's preface (prior knowledge, RFC 9113 section 3.3).
+async fn begins_with_h2(tcp: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut seen = [0u8; PREFACE.len()];
+    loop {
+        let n = tcp.peek(&mut seen).await?;
+        let got = &seen[..n];
+        // "PRI " begins no other method's request line.
+        if n == 0 || !PREFACE.starts_with(got) && !got.starts_with(&PREFACE[..4]) {
+            return Ok(false);
+        }
+        if n >= 4 {
+            return Ok(true);
+        }
+        // A part of four bytes: rare enough to look again in a moment.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+/// The byte stream, noting what moves.
+struct Watched {
+    stream: Stream,
+    moves: Arc<Moves>,
+    now: Arc<AtomicU64>,
+}
+
+impl Watched {
+    fn wrote<T>(&self, result: &Poll<io::Result<T>>) {
+        let blocked = &self.moves.blocked_since;
+        if !result.is_pending() {
+            blocked.store(0, Relaxed);
+        } else if blocked.load(Relaxed) == 0 {
+            blocked.store(self.now.load(Relaxed), Relaxed);
+        }
+    }
+}
+
+macro_rules! stream {
+    ($self:ident, $io:ident => $call:expr) => {
+        match &mut $self.stream {
+            Stream::Tcp($io) => {
+                let $io = Pin::new($io);
+                $call
+            }
+            Stream::Tls($io) => {
+                let $io = Pin::new($io.as_mut());
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let result = stream!(self, io => io.poll_read(cx, buf));
+        let moves = &self.moves;
+        let between = result.is_ready() && moves.in_flight.load(Relaxed) == 0 && !moves.h2.load(Relaxed);
+        if between && moves.reading_since.load(Relaxed) == 0 {
+            moves.reading_since.store(self.now.load(Relaxed), Relaxed);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = stream!(self, io => io.poll_write(cx, bytes));
+        self.wrote(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = stream!(self, io => io.poll_write_vectored(cx, slices));
+        self.wrote(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(io) => io.is_write_vectored(),
+            Stream::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        stream!(self, io => io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        stream!(self, io => io.poll_shutdown(cx))
+    }
+}

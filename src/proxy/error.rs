@@ -1,0 +1,189 @@
+//! What serin answers itself: few typed errors, each with its side, status and outcome, in the shape of the protocol.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use super::body::DownBody;
+use crate::judge::Outcome;
+use crate::upstream::ConnectError;
+use crate::wire::Protocol;
+
+/// `Proxy-Status`, RFC 9209.
+pub static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Why a request was not answered by a version.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The request itself is wrong.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// The target is longer than `uri_bytes`.
+    #[error("the request target is longer than the limit")]
+    UriTooLong,
+    /// The body is longer than `body_bytes`.
+    #[error("the request body is longer than the limit")]
+    BodyTooLarge,
+    /// The caller's body stood still.
+    #[error("the request body stood still for too long")]
+    BodyStalled,
+    /// A method that serin does not forward.
+    #[error("this method is not forwarded")]
+    Method,
+    /// No rollout takes this host and path.
+    #[error("no rollout takes this host and path")]
+    NoRoute,
+    /// All of the version's places are taken.
+    #[error("the version is at its bound of concurrent requests")]
+    Overloaded,
+    /// No connection to any endpoint of the version.
+    #[error("the version cannot be reached: {0}")]
+    Connect(ConnectError),
+    /// The connection broke before the response head.
+    #[error("the upstream connection ended before an answer")]
+    Reset,
+    /// What came is no HTTP.
+    #[error("the upstream answered with something that is not HTTP")]
+    Protocol,
+    /// No response head within `first_byte`.
+    #[error("the upstream did not begin its answer in time")]
+    FirstByte,
+    /// Our own fault.
+    #[error("serin could not build the request for the upstream")]
+    Local,
+}
+
+/// On which side of serin a failure lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The caller's.
+    Downstream,
+    /// The version's.
+    Upstream,
+    /// Ours.
+    Local,
+}
+
+impl ProxyError {
+    /// Who is to blame.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        match self {
+            ProxyError::Connect(_) | ProxyError::Reset | ProxyError::Protocol | ProxyError::FirstByte => Side::Upstream,
+            ProxyError::Local => Side::Local,
+            _ => Side::Downstream,
+        }
+    }
+
+    /// The status sent.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            ProxyError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ProxyError::UriTooLong => StatusCode::URI_TOO_LONG,
+            ProxyError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ProxyError::BodyStalled => StatusCode::REQUEST_TIMEOUT,
+            ProxyError::Method => StatusCode::METHOD_NOT_ALLOWED,
+            ProxyError::NoRoute => StatusCode::NOT_FOUND,
+            ProxyError::Overloaded | ProxyError::Connect(ConnectError::Unresolved) => StatusCode::SERVICE_UNAVAILABLE,
+            ProxyError::Connect(ConnectError::TimedOut(_)) | ProxyError::FirstByte => StatusCode::GATEWAY_TIMEOUT,
+            ProxyError::Connect(_) | ProxyError::Reset | ProxyError::Protocol => StatusCode::BAD_GATEWAY,
+            ProxyError::Local => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// How it is counted.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            ProxyError::Connect(ConnectError::TimedOut(_)) | ProxyError::FirstByte => Outcome::Timeout,
+            ProxyError::Connect(_) | ProxyError::Reset | ProxyError::Protocol => Outcome::UpstreamError,
+            ProxyError::BadRequest(_) | ProxyError::NoRoute | ProxyError::Method | ProxyError::BodyStalled => {
+                Outcome::ClientError
+            }
+            ProxyError::UriTooLong | ProxyError::BodyTooLarge | ProxyError::Overloaded => Outcome::Refused,
+            ProxyError::Local => Outcome::Local,
+        }
+    }
+
+    /// RFC 9209's word, section 2.3.
+    #[must_use]
+    pub fn proxy_status(&self) -> &'static str {
+        match self {
+            ProxyError::Connect(error) => error.proxy_status(),
+            ProxyError::Reset => "connection_terminated",
+            ProxyError::Protocol => "http_protocol_error",
+            ProxyError::FirstByte => "http_response_timeout",
+            ProxyError::NoRoute => "destination_not_found",
+            ProxyError::Overloaded => "connection_limit_reached",
+            ProxyError::Local => "proxy_internal_error",
+            ProxyError::BodyTooLarge | ProxyError::UriTooLong | ProxyError::Method | ProxyError::BadRequest(_) => {
+                "http_request_error"
+            }
+            ProxyError::BodyStalled => "http_request_error",
+        }
+    }
+
+    /// The answer, with the body shape that callers of `protocol` know.
+    #[must_use]
+    pub fn response(&self, protocol: Protocol, request_id: Option<&HeaderValue>) -> Response<DownBody> {
+        let status = self.status();
+        let (kind, body) = self.shape(protocol);
+        let mut response = Response::new(DownBody::full(body.clone()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(value) = HeaderValue::from_str(&format!("serin; error={}", self.proxy_status())) {
+            headers.insert(PROXY_STATUS.clone(), value);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some(id) = request_id {
+            headers.insert(HeaderName::from_static("x-request-id"), id.clone());
+        }
+        response
+    }
+
+    fn shape(&self, protocol: Protocol) -> (&'static str, Bytes) {
+        let (status, message) = (self.status(), self.to_string());
+        let server = status.is_server_error();
+        let json = |value: serde_json::Value| Bytes::from(value.to_string());
+        match protocol {
+            Protocol::OpenAi => {
+                let kind = if server { "server_error" } else { "invalid_request_error" };
+                let error =
+                    serde_json::json!({"message": message, "type": kind, "param": null, "code": self.proxy_status()});
+                ("application/json", json(serde_json::json!({ "error": error })))
+            }
+            Protocol::Anthropic => {
+                let kind = match status.as_u16() {
+                    404 => "not_found_error",
+                    413 => "request_too_large",
+                    503 => "overloaded_error",
+                    504 => "timeout_error",
+                    _ if server => "api_error",
+                    _ => "invalid_request_error",
+                };
+                let error = serde_json::json!({"type": kind, "message": message});
+                ("application/json", json(serde_json::json!({"type": "error", "error": error})))
+            }
+            Protocol::Mcp => {
+                let code = if server { -32603 } else { -32600 };
+                let error = serde_json::json!({"code": code, "message": message});
+                ("application/json", json(serde_json::json!({"jsonrpc": "2.0", "id": null, "error": error})))
+            }
+            Protocol::Auto | Protocol::Http => {
+                let problem = serde_json::json!({
+                    "type": "about:blank",
+                    "title": status.canonical_reason().unwrap_or("error"),
+                    "status": status.as_u16(),
+                    "detail": message,
+                });
+                ("application/problem+json", json(problem))
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! One exchange from its choice to its end, counted exactly once: at end, error or drop.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use super::worker::{Routed, Worker};
+use crate::judge::{End, Fact, Flags, Outcome};
+use crate::measure::{Observation, Recorder, cost};
+use crate::names::{Arm, Mono};
+use crate::split::{Choice, UnitKey};
+use crate::wire::{Ending, Facts, Reader};
+
+/// A request that has been given an arm. Dropped without an end, it was cancelled by the caller.
+pub struct Exchange {
+    worker: Rc<Worker>,
+    routed: Routed,
+    /// The arm that is charged or credited: that of the choice, also when stable answers in its place.
+    charged: Arm,
+    started: Mono,
+    /// Named on the ring; 0 when the judge is not told of it.
+    id: u64,
+    head_at: Option<Mono>,
+    status: Option<StatusCode>,
+    /// Stable answered for the canary: the canary's failure stands, whatever stable does.
+    failed_over: Option<Outcome>,
+    reader: Reader,
+    told_first_byte: bool,
+    ended: bool,
+}
+
+impl Exchange {
+    /// Begins: counted in flight, and the judge is told of the arrival.
+    #[must_use]
+    pub fn begin(worker: &Rc<Worker>, routed: &Routed, choice: Choice, unit: UnitKey, started: Mono) -> Self {
+        let rollout = routed.rollout();
+        let target = rollout.target(choice.arm);
+        target.recorder.start(worker.index);
+        let id = if rollout.fixed.config.evaluator.enabled && rollout.fixed.config.canary.is_some() {
+            let id = worker.next_exchange();
+            worker.tell(
+                rollout.fixed.slot,
+                Fact::Start { id, at: started, arm: choice.arm, user: unit.0, drawn: choice.drawn },
+            );
+            id
+        } else {
+            0
+        };
+        Self {
+            worker: Rc::clone(worker),
+            routed: routed.clone(),
+            charged: choice.arm,
+            started,
+            id,
+            head_at: None,
+            status: None,
+            failed_over: None,
+            reader: Reader::default(),
+            told_first_byte: false,
+            ended: false,
+        }
+    }
+
+    /// The worker it runs on.
+    #[must_use]
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// When the request arrived.
+    #[must_use]
+    pub const fn started(&self) -> Mono {
+        self.started
+    }
+
+    /// The canary could not; stable answers in its place and the canary's failure is what counts.
+    pub fn fail_over(&mut self, outcome: Outcome) {
+        self.failed_over = Some(outcome);
+    }
+
+    /// The rollout was latched between the choice and the head: nothing went to the canary, stable answers. The judge
+    /// is told that this canary exchange is nobody's failure.
+    pub fn leave_canary(&mut self, now: Mono) {
+        if self.id != 0 {
+            let end = End::plain(Outcome::Cancelled, 0);
+            self.worker.tell(self.routed.rollout().fixed.slot, Fact::End { id: self.id, at: now, end });
+            self.id = 0;
+        }
+        let rollout = self.routed.rollout();
+        rollout.target(self.charged).recorder.end(self.worker.index);
+        self.charged = Arm::Stable;
+        rollout.target(Arm::Stable).recorder.start(self.worker.index);
+    }
+
+    /// The response head came.
+    pub fn head(&mut self, status: StatusCode, now: Mono, reader: Reader) {
+        self.status = Some(status);
+        self.head_at = Some(now);
+        self.reader = reader;
+    }
+
+    /// Bytes of the body pass. `last` says that the end follows at once.
+    pub fn chunk(&mut self, bytes: &[u8], now: Mono, last: bool) {
+        self.reader.chunk(bytes, now);
+        if !self.told_first_byte && !last && self.id != 0 && self.reader.begun_at().is_some() {
+            self.told_first_byte = true;
+            self.worker.tell(self.routed.rollout().fixed.slot, Fact::FirstByte { id: self.id, at: now });
+        }
+    }
+
+    /// The answer came to its end.
+    pub fn end(&mut self, ending: Ending, now: Mono) {
+        if self.ended {
+            return;
+        }
+        let facts = self.reader.finish(ending);
+        let outcome = self.failed_over.unwrap_or_else(|| classify(self.status, ending, &facts));
+        self.settle(outcome, &facts, now);
+    }
+
+    /// No answer of a version came: an error of ours or towards it.
+    pub fn fail(&mut self, outcome: Outcome, status: StatusCode, now: Mono) {
+        if self.ended {
+            return;
+        }
+        self.status = Some(status);
+        let outcome = self.failed_over.unwrap_or(outcome);
+        self.settle(outcome, &Facts::default(), now);
+    }
+
+    fn settle(&mut self, outcome: Outcome, facts: &Facts, now: Mono) {
+        self.ended = true;
+        let us = |at: Mono| u64::try_from(at.since(self.started).as_micros()).unwrap_or(u64::MAX);
+        let target = self.routed.rollout().target(self.charged);
+        let cost_nano = cost::cost_nano(target.prices.as_ref(), facts);
+        let ttft_us = facts.first_token_at.map(us);
+        let tpot_us = facts.tpot_ns().map(|ns| ns / 1_000);
+        let observation = Observation {
+            outcome,
+            status: self.status.map(|s| s.as_u16()),
+            total_us: us(now),
+            ttfb_us: self.head_at.map(us),
+            ttft_us,
+            tpot_us,
+            tokens: [
+                facts.tokens_in.unwrap_or(0),
+                facts.tokens_out.unwrap_or(0),
+                facts.tokens_cached.unwrap_or(0),
+                facts.tokens_reasoning.unwrap_or(0),
+            ],
+            cost_nano,
+        };
+        let recorder: &Recorder = &target.recorder;
+        recorder.observe(self.worker.index, &observation);
+        recorder.end(self.worker.index);
+        if self.id != 0 {
+            let success = outcome == Outcome::Success;
+            let end = End {
+                outcome,
+                status: self.status.map_or(0, |s| s.as_u16()),
+                ttft_us,
+                tpot_us,
+                tokens_out: facts.tokens_out,
+                cost_nano: target.prices.is_some().then_some(cost_nano),
+                flags: Flags {
+                    cut: facts.cut,
+                    in_band_error: facts.in_band_error && self.status.is_some_and(|s| s.is_success()),
+                    empty: facts.empty && success,
+                    truncated: facts.truncated,
+                    refusal: facts.refusal,
+                    tool_called: facts.tool_calls > 0,
+                    tool_error: facts.tool_errors > 0,
+                    safety: facts.filtered,
+                    regeneration: false,
+                },
+            };
+            self.worker.tell(self.routed.rollout().fixed.slot, Fact::End { id: self.id, at: now, end });
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.ended {
+            let now = self.worker.clock.now();
+            let facts = self.reader.finish(Ending::Cancelled);
+            let outcome = self.failed_over.unwrap_or(Outcome::Cancelled);
+            self.settle(outcome, &facts, now);
+        }
+    }
+}
+
+/// One outcome for an exchange that got a response head. The status judges at the head; the end of the stream has the
+/// final word: a cut stream and an error inside a 200 are the version's errors.
+fn classify(status: Option<StatusCode>, ending: Ending, facts: &Facts) -> Outcome {
+    if ending == Ending::Cancelled {
+        return Outcome::Cancelled;
+    }
+    let status = status.map_or(0, |s| s.as_u16());
+    match status {
+        429 => Outcome::Throttled,
+        504 => Outcome::Timeout,
+        500.. => Outcome::UpstreamError,
+        400..=499 => Outcome::ClientError,
+        _ if ending == Ending::Broken || facts.cut || facts.in_band_error => Outcome::UpstreamError,
+        _ => Outcome::Success,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_judges_at_the_head_and_the_stream_has_the_final_word() {
+        let good = Facts::default();
+        let cut = Facts { cut: true, ..Facts::default() };
+        let in_band = Facts { in_band_error: true, ..Facts::default() };
+        for (status, ending, facts, expect) in [
+            (200, Ending::Clean, &good, Outcome::Success),
+            (304, Ending::Clean, &good, Outcome::Success),
+            (200, Ending::Clean, &cut, Outcome::UpstreamError),
+            (200, Ending::Broken, &good, Outcome::UpstreamError),
+            (200, Ending::Clean, &in_band, Outcome::UpstreamError),
+            (200, Ending::Cancelled, &cut, Outcome::Cancelled),
+            (429, Ending::Clean, &in_band, Outcome::Throttled),
+            (404, Ending::Clean, &in_band, Outcome::ClientError),
+            (503, Ending::Clean, &good, Outcome::UpstreamError),
+            (504, Ending::Clean, &good, Outcome::Timeout),
+        ] {
+            assert_eq!(classify(StatusCode::from_u16(status).ok(), ending, facts), expect, "{status} {ending:?}");
+        }
+    }
+}

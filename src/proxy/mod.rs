@@ -1,0 +1,23 @@
+//! The hot path: listeners, connections, one request from top to bottom, bodies, tags.
+//!
+//! Read `service::handle` first.
+
+pub mod body;
+pub mod claims;
+pub mod connection;
+pub mod deadlines;
+pub mod error;
+pub mod exchange;
+pub mod forward;
+pub mod headers;
+pub mod identity;
+pub mod listener;
+pub mod peek;
+pub mod service;
+pub mod tag;
+pub mod thread;
+pub mod tunnel;
+pub mod worker;
+
+pub use listener::{Handed, Listening, WorkerHandle};
+pub use thread::Shutdown;

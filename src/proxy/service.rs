@@ -1,0 +1,466 @@
+//! One request, read from top to bottom.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::{Body, Incoming};
+
+use super::body::{BodyBounds, DownBody, Measured, UpBody, UpState};
+use super::claims::Claims;
+use super::connection::Connection;
+use super::error::ProxyError;
+use super::exchange::Exchange;
+use super::forward::{self, Answer, Attempt, Failure};
+use super::identity::{self, Caller};
+use super::peek::{self, Peeked};
+use super::tag::{self, Ids};
+use super::worker::{Routed, View};
+use super::{headers, tunnel};
+use crate::config::{Fallback, UnitSource};
+use crate::judge::Outcome;
+use crate::measure::Observation;
+use crate::measure::gauges::Limit;
+use crate::names::{Arm, Mono};
+use crate::split::{Choice, UnitKey, Why};
+use crate::wire::Reader;
+
+/// Answers one request.
+pub async fn handle(connection: &Rc<Connection>, request: Request<Incoming>) -> Response<DownBody> {
+    let busy = connection.busy();
+    let worker = &connection.worker;
+    let started = worker.clock.now();
+    let view = worker.view();
+    connection.bound_requests(view.snapshot().config.limits.requests_per_connection);
+    let response = match find(&view, connection, &request) {
+        Ok(Found::Rollout(routed)) => serve(connection, &routed, request, started).await,
+        Ok(Found::Health) => health(connection),
+        Err(error) => unrouted(connection, &view, &request, &error, started),
+    };
+    let (parts, body) = response.into_parts();
+    Response::from_parts(parts, body.keeping(busy))
+}
+
+enum Found {
+    Rollout(Routed),
+    Health,
+}
+
+/// Checks the head and finds the rollout that takes it.
+fn find(view: &Rc<View>, connection: &Connection, request: &Request<Incoming>) -> Result<Found, ProxyError> {
+    let limits = &view.snapshot().config.limits;
+    if request.method() == Method::CONNECT || request.method() == Method::TRACE {
+        return Err(ProxyError::Method);
+    }
+    let uri = request.uri();
+    if uri.path_and_query().map_or(0, |p| p.as_str().len()) > limits.uri_bytes {
+        connection.worker.gauges.hit(Limit::UriBytes);
+        return Err(ProxyError::UriTooLong);
+    }
+    let host = host_of(request)?;
+    if connection.listening.config.health.as_deref() == Some(uri.path()) {
+        return Ok(Found::Health);
+    }
+    let at = view.snapshot().routes.find(host, uri.path()).ok_or(ProxyError::NoRoute)?;
+    Routed::new(view, at).map(Found::Rollout).ok_or(ProxyError::NoRoute)
+}
+
+/// The host asked for, without its port: of the target where it names one, else of the one `Host` field
+/// (RFC 9112 section 3.2: missing or repeated in HTTP/1.1 is a bad request).
+fn host_of(request: &Request<Incoming>) -> Result<&str, ProxyError> {
+    let mut fields = request.headers().get_all(header::HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(ProxyError::BadRequest("the Host field is there more than once"));
+    }
+    let field = match field.map(|f| f.to_str()) {
+        None => None,
+        Some(Ok(text)) => Some(text),
+        Some(Err(_)) => return Err(ProxyError::BadRequest("the Host field is not a host")),
+    };
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let text = match (authority, field) {
+        (Some(authority), Some(field))
+            if request.version() == Version::HTTP_2 && !authority.eq_ignore_ascii_case(field) =>
+        {
+            return Err(ProxyError::BadRequest("Host and :authority differ"));
+        }
+        (Some(authority), _) => authority,
+        (None, Some(field)) => field,
+        (None, None) if request.version() == Version::HTTP_10 => "",
+        (None, None) => return Err(ProxyError::BadRequest("the Host field is missing")),
+    };
+    host_without_port(text).ok_or(ProxyError::BadRequest("the Host field is not a host"))
+}
+
+/// `host[:port]` without the port; nothing else may be in it.
+fn host_without_port(text: &str) -> Option<&str> {
+    let bad = |c: u8| {
+        !(c.is_ascii_alphanumeric()
+            || matches!(
+                c,
+                b'-' | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'%'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b','
+                    | b';'
+                    | b'='
+            ))
+    };
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (inside, after) = rest.split_once(']')?;
+        if !inside.bytes().all(|c| c.is_ascii_hexdigit() || matches!(c, b':' | b'.')) {
+            return None;
+        }
+        (inside, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
+    } else {
+        match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    if !text.starts_with('[') && host.bytes().any(bad) {
+        return None;
+    }
+    match port {
+        Some(port) if port.len() > 5 || !port.bytes().all(|c| c.is_ascii_digit()) => None,
+        _ => Some(host),
+    }
+}
+
+/// Serin's own answer on a listener's `health` path.
+fn health(connection: &Connection) -> Response<DownBody> {
+    use std::sync::atomic::Ordering::Relaxed;
+    let gauges = &connection.worker.gauges;
+    let ready = gauges.serving.load(Relaxed) && !gauges.draining.load(Relaxed);
+    let mut response =
+        Response::new(DownBody::full(bytes::Bytes::from_static(if ready { b"ok\n" } else { b"not ready\n" })));
+    *response.status_mut() = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+/// A request that reached no rollout: answered, and counted under empty labels.
+fn unrouted(
+    connection: &Connection,
+    view: &View,
+    request: &Request<Incoming>,
+    error: &ProxyError,
+    started: Mono,
+) -> Response<DownBody> {
+    let worker = &connection.worker;
+    let recorder = &view.snapshot().unrouted;
+    recorder.start(worker.index);
+    let total_us = u64::try_from(worker.clock.now().since(started).as_micros()).unwrap_or(u64::MAX);
+    recorder.observe(
+        worker.index,
+        &Observation {
+            outcome: error.outcome(),
+            status: Some(error.status().as_u16()),
+            total_us,
+            ..Observation::default()
+        },
+    );
+    recorder.end(worker.index);
+    let ids = Ids::of(request.headers(), worker);
+    error.response(crate::wire::Protocol::for_path(request.uri().path()), Some(&ids.request_id))
+}
+
+/// A request that a rollout takes: identity, choice, forwarding, measuring, tagging.
+async fn serve(
+    connection: &Rc<Connection>,
+    routed: &Routed,
+    request: Request<Incoming>,
+    started: Mono,
+) -> Response<DownBody> {
+    let worker = &connection.worker;
+    let rollout = routed.rollout();
+    let (mut parts, mut incoming) = request.into_parts();
+    let ids = Ids::of(&parts.headers, worker);
+    let peeked = match look_into_body(connection, routed, &parts, &mut incoming).await {
+        Ok(peeked) => peeked,
+        // The caller went away while we waited for the body.
+        Err(_) => {
+            return ProxyError::BadRequest("the request body broke off").response(rollout.fixed.config.protocol, None);
+        }
+    };
+    let (choice, unit) = choose(connection, routed, &parts, peeked.as_ref());
+    let mut exchange = Exchange::begin(worker, routed, choice, unit, started);
+    let protocol = rollout.fixed.config.protocol.or_for_path(parts.uri.path());
+    let wants_tunnel = headers::wants_websocket(&parts.method, parts.version, &parts.headers);
+    let upgrade = wants_tunnel.then(|| tunnel::Asked::of(&mut parts));
+    let head = Head::of(&parts);
+    let most = rollout.fixed.config.body_bytes;
+    if declared_length(&parts).is_some_and(|length| length > most) {
+        worker.gauges.hit(Limit::BodyBytes);
+        let error = ProxyError::BodyTooLarge;
+        exchange.fail(error.outcome(), error.status(), worker.clock.now());
+        return tag::stamp_error(routed, choice, &ids, error.response(protocol, None));
+    }
+    let state = UpState::default();
+    let bounds = BodyBounds { bytes: most, progress: routed.config().limits.body_progress };
+    let body = upward(connection, routed, &parts, incoming, peeked, bounds, &state);
+    headers::towards_upstream(&mut parts.headers, &connection.hop, head.host.as_ref(), parts.version);
+    ids.put(&mut parts.headers);
+    let attempt = Attempt { connection, routed, state: &state, head: &head, upgrade: upgrade.is_some() };
+    let (choice, result) = with_fallback(&attempt, choice, Request::from_parts(parts, body), &mut exchange).await;
+    match result {
+        Ok(answer) => downward(connection, routed, choice, &ids, &head, answer, exchange, upgrade),
+        Err(error) => {
+            let now = worker.clock.now();
+            exchange.fail(error.outcome(), error.status(), now);
+            tag::stamp_error(routed, choice, &ids, error.response(protocol, None))
+        }
+    }
+}
+
+/// What later steps need of a request head after it has gone up.
+pub(super) struct Head {
+    pub method: Method,
+    pub path: http::uri::PathAndQuery,
+    pub host: Option<HeaderValue>,
+}
+
+impl Head {
+    fn of(parts: &Parts) -> Self {
+        let host = match (parts.uri.authority(), parts.headers.get(header::HOST)) {
+            (Some(authority), _) => HeaderValue::from_str(authority.as_str()).ok(),
+            (None, field) => field.cloned(),
+        };
+        Self {
+            method: parts.method.clone(),
+            path: parts.uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
+            host,
+        }
+    }
+}
+
+fn declared_length(parts: &Parts) -> Option<u64> {
+    parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Peeks where the unit can only be found in the body.
+async fn look_into_body(
+    connection: &Connection,
+    routed: &Routed,
+    parts: &Parts,
+    incoming: &mut Incoming,
+) -> Result<Option<Peeked>, hyper::Error> {
+    let config = &routed.rollout().fixed.config;
+    let by_body = config.unit.iter().any(|source| matches!(source, UnitSource::Body(_)));
+    let replay = config.fallback == Fallback::BeforeFirstByte;
+    if !(by_body || replay) || incoming.is_end_stream() {
+        return Ok(None);
+    }
+    let claims = claims(connection, routed, parts);
+    let wanted = by_body
+        && with_caller(connection, parts, claims.as_deref(), None, |caller| {
+            identity::needs_body(&config.unit, caller).is_some()
+        });
+    if !wanted && !replay {
+        return Ok(None);
+    }
+    let most = routed.config().limits.peek_bytes;
+    let peeked = peek::peek(incoming, most).await?;
+    if wanted && !peeked.whole {
+        connection.worker.gauges.hit(Limit::PeekBytes);
+    }
+    Ok(Some(peeked))
+}
+
+fn claims(connection: &Connection, routed: &Routed, parts: &Parts) -> Option<Rc<Claims>> {
+    let jwt = routed.rollout().fixed.config.jwt.as_ref()?;
+    let token = identity::bearer(parts)?;
+    connection.worker.claims.read(jwt, token, connection.worker.clock.wall())
+}
+
+fn with_caller<T>(
+    connection: &Connection,
+    parts: &Parts,
+    claims: Option<&Claims>,
+    body_unit: Option<&str>,
+    ask: impl FnOnce(&Caller<'_>) -> T,
+) -> T {
+    let listener = &connection.listening.config;
+    let peer = connection.peer.ip();
+    if !connection.hop.trusted {
+        let ip_text = connection.hop.peer.to_str().unwrap_or_default();
+        return ask(&Caller { parts, ip: peer, ip_text, claims, body_unit, unit: None });
+    }
+    let ip = identity::client_ip(parts, peer, |ip| listener.trusts(ip));
+    let ip_text = ip.to_canonical().to_string();
+    ask(&Caller { parts, ip, ip_text: &ip_text, claims, body_unit, unit: None })
+}
+
+/// The choice, and the key under which the judge knows the unit.
+fn choose(connection: &Connection, routed: &Routed, parts: &Parts, peeked: Option<&Peeked>) -> (Choice, UnitKey) {
+    let rollout = routed.rollout();
+    let config = &rollout.fixed.config;
+    let claims = claims(connection, routed, parts);
+    let field = peeked.and_then(|peeked| {
+        config.unit.iter().find_map(|source| match source {
+            UnitSource::Body(pointer) => peeked.field(pointer),
+            _ => None,
+        })
+    });
+    with_caller(connection, parts, claims.as_deref(), field.as_deref(), |caller| {
+        let unit = identity::unit(&config.unit, caller);
+        let caller = Caller { unit, ..*caller };
+        let unit = caller.split_unit();
+        (rollout.choose(unit, &caller), unit.map(|u| u.key(rollout.fixed.key_seed)).unwrap_or_default())
+    })
+}
+
+/// The body for upstream: nothing, held whole where it may have to be sent twice, or streamed.
+fn upward(
+    connection: &Connection,
+    routed: &Routed,
+    parts: &Parts,
+    incoming: Incoming,
+    peeked: Option<Peeked>,
+    bounds: BodyBounds,
+    state: &UpState,
+) -> UpBody {
+    let worker = &connection.worker;
+    match peeked {
+        None if incoming.is_end_stream() => UpBody::Empty,
+        None => UpBody::streamed(worker, VecDeque::new(), incoming, bounds, state),
+        Some(peeked)
+            if peeked.whole
+                && routed.rollout().fixed.config.fallback == Fallback::BeforeFirstByte
+                && !parts.headers.contains_key(header::TRAILER) =>
+        {
+            UpBody::Whole(Some(peeked.joined()))
+        }
+        Some(peeked) => UpBody::streamed(worker, peeked.chunks, incoming, bounds, state),
+    }
+}
+
+/// Sends it, and where the canary cannot answer, lets stable do so.
+async fn with_fallback(
+    attempt: &Attempt<'_>,
+    choice: Choice,
+    request: Request<UpBody>,
+    exchange: &mut Exchange,
+) -> (Choice, Result<Answer, ProxyError>) {
+    let fallback = attempt.routed.rollout().fixed.config.fallback;
+    let spare = if choice.arm == Arm::Canary && fallback == Fallback::BeforeFirstByte {
+        forward::again(&request)
+    } else {
+        None
+    };
+    match forward::send(attempt, choice.arm, request).await {
+        Ok(answer) => (choice, Ok(answer)),
+        Err(Failure::Latched(request)) => {
+            exchange.leave_canary(attempt.connection.worker.clock.now());
+            let choice = Choice { arm: Arm::Stable, why: Why::Latched, drawn: false, cohort: None };
+            let result = forward::send(attempt, Arm::Stable, *request).await;
+            (choice, result.map_err(Failure::into_error))
+        }
+        Err(Failure::Unsent(error, request)) if choice.arm == Arm::Canary && fallback != Fallback::None => {
+            fall_back(attempt, choice, &error, *request, exchange).await
+        }
+        Err(failure) => match spare {
+            Some(request) if failure.outcome() != Outcome::Refused && failure.is_upstreams() => {
+                let error = failure.into_error();
+                fall_back(attempt, choice, &error, request, exchange).await
+            }
+            _ => (choice, Err(failure.into_error())),
+        },
+    }
+}
+
+async fn fall_back(
+    attempt: &Attempt<'_>,
+    choice: Choice,
+    error: &ProxyError,
+    request: Request<UpBody>,
+    exchange: &mut Exchange,
+) -> (Choice, Result<Answer, ProxyError>) {
+    exchange.fail_over(error.outcome());
+    let result = forward::send(attempt, Arm::Stable, request).await;
+    (Choice { arm: Arm::Stable, why: Why::Fallback, ..choice }, result.map_err(Failure::into_error))
+}
+
+/// The answer for the caller: cleaned, tagged, measured to its end.
+#[expect(clippy::too_many_arguments, reason = "the last step of one request: everything it has found out")]
+fn downward(
+    connection: &Connection,
+    routed: &Routed,
+    choice: Choice,
+    ids: &Ids,
+    head: &Head,
+    answer: Answer,
+    mut exchange: Exchange,
+    upgrade: Option<tunnel::Asked>,
+) -> Response<DownBody> {
+    let worker = &connection.worker;
+    let now = worker.clock.now();
+    let rollout = routed.rollout();
+    let target = rollout.target(choice.arm);
+    let (mut parts, incoming) = answer.response.into_parts();
+    let text = |name: http::HeaderName| parts.headers.get(name).and_then(|v| v.to_str().ok());
+    let mut reader = Reader::for_exchange(
+        rollout.fixed.config.protocol,
+        head.path.path(),
+        text(header::CONTENT_TYPE),
+        text(header::CONTENT_ENCODING),
+    );
+    if head.method != Method::POST {
+        reader.open_ended();
+    }
+    exchange.head(parts.status, now, reader);
+    let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    let protocol = parts.headers.get(header::UPGRADE).cloned();
+    headers::towards_downstream(&mut parts.headers, parts.version);
+    parts.version = Version::HTTP_11;
+    tag::stamp(routed, choice, ids, &mut parts.headers);
+    tag::timing(&mut parts.headers, answer.sent_at, exchange.started(), now);
+    if switching && let Some(asked) = upgrade {
+        let mut response = Response::from_parts(parts, incoming);
+        if let Some(protocol) = protocol {
+            response.headers_mut().insert(header::UPGRADE, protocol);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        let idle = target.cluster.timeouts.first_byte;
+        return tunnel::open(asked, response, exchange, answer.in_flight, answer.admitted, idle);
+    }
+    let idle = target.cluster.timeouts.idle;
+    let body = Measured::new(incoming, exchange, answer.lease, answer.in_flight, answer.admitted, idle);
+    Response::from_parts(parts, DownBody::measured(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_without_port;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for (text, expect) in [
+            ("example.com", Some("example.com")),
+            ("example.com:8080", Some("example.com")),
+            ("[::1]:80", Some("::1")),
+            ("[::1]", Some("::1")),
+            ("", Some("")),
+            ("a@b", None),
+            ("a b", None),
+            ("a/b", None),
+            ("a:99999999", None),
+            ("a:8x", None),
+            ("[::1", None),
+            ("[::1]x", None),
+        ] {
+            assert_eq!(host_without_port(text), expect, "{text:?}");
+        }
+    }
+}
