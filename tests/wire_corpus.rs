@@ -1,5 +1,6 @@
 //! The golden corpus through the readers: whole, byte by byte, cut at every byte, in random chunks, packed with gzip;
 //! and bytes that nobody would send. What is expected stands in `tests/corpus/expected.json`, written by `make.py`.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers may fail loudly")]
 
 use std::io::Write;
 use std::path::Path;
