@@ -5,7 +5,7 @@
 
 use super::facts::Finish;
 use super::openai::kind_of;
-use super::scan::{self, Fault, Validator};
+use super::scan::{self, Fault, Validator, key};
 use super::sse::{Event, Piece};
 use super::tally::Tally;
 use crate::names::Mono;
@@ -74,11 +74,11 @@ pub(crate) fn event(tally: &mut Tally, blocks: &mut Blocks, event: Event<'_>, no
 
 /// The hot path: decided by probes, since the kind of the event is known.
 fn block_delta(tally: &mut Tally, blocks: &mut Blocks, data: &[u8], whole: bool, now: Mono) {
-    if scan::after_key(data, b"\"text\"").is_some_and(scan::begins_filled) {
+    if scan::after_key(data, &key::TEXT).is_some_and(scan::begins_filled) {
         tally.filled = true;
         return tally.facts.token(now);
     }
-    if let Some(part) = scan::after_key(data, b"\"partial_json\"") {
+    if let Some(part) = scan::after_key(data, &key::PARTIAL_JSON) {
         if let (Some(arguments), Some(inside)) = (&mut blocks.arguments, scan::leading_string(part)) {
             arguments.push_escaped(inside);
         }
@@ -90,7 +90,7 @@ fn block_delta(tally: &mut Tally, blocks: &mut Blocks, data: &[u8], whole: bool,
         }
         return;
     }
-    if scan::after_key(data, b"\"thinking\"").is_some_and(scan::begins_filled) {
+    if scan::after_key(data, &key::THINKING).is_some_and(scan::begins_filled) {
         tally.facts.token(now);
     }
 }

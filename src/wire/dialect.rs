@@ -1,7 +1,7 @@
 //! Which dialect an answer is written in: by path first, by its own shape where the path does not tell.
 
 use super::facts::{Dialect, Protocol};
-use super::scan;
+use super::scan::{self, key};
 
 /// What the request's path says under `protocol`. `Unknown` means: look at the shape.
 pub(crate) fn by_path(protocol: Protocol, path: &str) -> Dialect {
@@ -29,7 +29,7 @@ pub(crate) fn by_shape(protocol: Protocol, name: &[u8], data: &[u8]) -> Dialect 
         Dialect::Messages
     } else if name.starts_with(b"response.") || kind(b"\"response.") || object(b"\"response\"") {
         Dialect::Responses
-    } else if scan::has(data, b"\"jsonrpc\"") {
+    } else if scan::has(data, &key::JSONRPC) {
         Dialect::Mcp
     } else if object(b"\"chat.completion") {
         Dialect::Chat
@@ -37,7 +37,7 @@ pub(crate) fn by_shape(protocol: Protocol, name: &[u8], data: &[u8]) -> Dialect 
         Dialect::Completions
     } else if object(b"\"embedding\"") {
         Dialect::Embeddings
-    } else if kind(b"\"message\"") && scan::has(data, b"\"role\"") {
+    } else if kind(b"\"message\"") && scan::has(data, &key::ROLE) {
         Dialect::Messages
     } else {
         Dialect::Unknown

@@ -1,5 +1,6 @@
 //! Reads an answer that comes as a stream of events.
 
+use super::echo::Echo;
 use super::facts::{Dialect, Ending, Facts, Protocol};
 use super::sse::{Event, Piece, Splitter};
 use super::tally::Tally;
@@ -21,18 +22,24 @@ pub(crate) struct Events {
 struct Seen {
     tally: Tally,
     blocks: anthropic::Blocks,
+    echo: Echo,
     guesses: u32,
 }
 
 impl Events {
     pub(crate) fn new(protocol: Protocol, dialect: Dialect) -> Events {
-        let seen = Seen { tally: Tally::new(dialect, true), blocks: anthropic::Blocks::default(), guesses: 0 };
+        let seen = Seen {
+            tally: Tally::new(dialect, true),
+            blocks: anthropic::Blocks::default(),
+            echo: Echo::default(),
+            guesses: 0,
+        };
         Events { protocol, splitter: Splitter::new(), seen }
     }
 
     /// Bytes of memory kept for an event under way.
     pub(crate) fn kept(&self) -> usize {
-        self.splitter.kept()
+        self.splitter.kept() + self.seen.echo.kept()
     }
 
     pub(crate) fn chunk(&mut self, bytes: &[u8], now: Mono) {
@@ -82,7 +89,7 @@ impl Seen {
             self.tally.facts.dialect = dialect::by_shape(protocol, event.name, head);
         }
         match self.tally.facts.dialect {
-            Dialect::Chat | Dialect::Completions => openai::chat_event(&mut self.tally, event, now),
+            Dialect::Chat | Dialect::Completions => openai::chat_event(&mut self.tally, &mut self.echo, event, now),
             Dialect::Responses => openai::responses_event(&mut self.tally, event, now),
             Dialect::Messages => anthropic::event(&mut self.tally, &mut self.blocks, event, now),
             Dialect::Mcp => mcp::event(&mut self.tally, event),

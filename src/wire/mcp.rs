@@ -4,7 +4,7 @@
 //! ends without an answer is cut, unless its events bore ids: then the client may resume it elsewhere (SEP-1699).
 
 use super::facts::Ending;
-use super::scan::{self, Fault};
+use super::scan::{self, Fault, key};
 use super::sse::{Event, Piece};
 use super::tally::Tally;
 
@@ -35,7 +35,7 @@ pub(crate) fn document(tally: &mut Tally, data: &[u8]) -> Result<(), Fault> {
 
 fn message(tally: &mut Tally, data: &[u8]) -> Result<(), Fault> {
     // Notifications and requests of the server are many; only answers have one of these keys.
-    if !scan::has(data, b"\"result\"") && !scan::has(data, b"\"error\"") {
+    if !scan::has(data, &key::RESULT) && !scan::has(data, &key::ERROR) {
         return scan::fields(data, &["jsonrpc"]).map(|_| ());
     }
     let [result, error, method] = scan::fields(data, &["result", "error", "method"])?;
@@ -62,13 +62,13 @@ fn tool_result(tally: &mut Tally, failed: bool) {
 
 /// What the ends of a message too large to be kept can tell.
 pub(crate) fn document_ends(tally: &mut Tally, head: &[u8], tail: &[u8]) {
-    let either = |key: &[u8]| scan::has(head, key) || scan::has(tail, key);
-    if scan::has(head, b"\"method\"") && !either(b"\"result\"") {
+    let either = |key: &scan::Key| scan::has(head, key) || scan::has(tail, key);
+    if scan::has(head, &key::METHOD) && !either(&key::RESULT) {
         return;
     }
     tally.ended = true;
     let failed = [head, tail].iter().any(|part| scan::has_pair(part, b"\"isError\"", b"true"));
-    if failed || either(b"\"content\"") || either(b"\"structuredContent\"") {
+    if failed || either(&key::CONTENT) || either(&key::STRUCTURED_CONTENT) {
         tool_result(tally, failed);
     }
 }

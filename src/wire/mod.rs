@@ -6,12 +6,13 @@
 //! Every reader is bounded in memory, never panics, and stays silent on what it does not understand.
 //!
 //! `reader` decides what to look with; `sse` splits streams, `document` collects documents, `decode` unpacks gzip;
-//! `openai`, `anthropic` and `mcp` know the dialects; `scan` looks into JSON; `tally` keeps what was found.
+//! `openai`, `anthropic` and `mcp` know the dialects; `scan` looks into JSON; `echo` spares looking twice; `tally` keeps what was found.
 
 mod anthropic;
 mod decode;
 mod dialect;
 mod document;
+mod echo;
 mod events;
 pub mod facts;
 mod mcp;

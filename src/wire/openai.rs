@@ -4,14 +4,15 @@
 //! reasoning in `reasoning_content` or `reasoning`, content as parts, ids told only once or with every delta, several whole
 //! calls under one index, usage in every chunk or in none).
 
+use super::echo::{Echo, Said};
 use super::facts::{Dialect, Finish};
-use super::scan::{self, Fault};
+use super::scan::{self, Fault, key};
 use super::sse::{Event, Piece};
-use super::tally::Tally;
+use super::tally::{Parts, Tally};
 use crate::names::Mono;
 
 /// Takes an event of a chat completion or completion stream in.
-pub(crate) fn chat_event(tally: &mut Tally, event: Event<'_>, now: Mono) {
+pub(crate) fn chat_event(tally: &mut Tally, echo: &mut Echo, event: Event<'_>, now: Mono) {
     let data = match event.data {
         Piece::Whole(data) => data,
         Piece::Ends(head, tail) => return chat_ends(tally, head, tail, now),
@@ -27,31 +28,58 @@ pub(crate) fn chat_event(tally: &mut Tally, event: Event<'_>, now: Mono) {
     if tally.ended && !data.is_empty() {
         return tally.duplicate();
     }
-    if let Some(answer) = plain_delta(tally.facts.dialect, data) {
-        tally.filled |= answer;
+    if let Some((said, inside)) = echo.heard(data) {
+        tally.said(said, inside);
+        return tally.facts.token(now);
+    }
+    if let Some((at, said)) = plain_delta(tally.facts.dialect, data) {
+        echo.learn(data, at, said);
+        tally.filled |= said == Said::Answer;
         return tally.facts.token(now);
     }
     if event.name == b"error" {
         tally.error();
     }
+    tally.parts = Parts::default();
     if chat_parts(tally, data) == Ok(true) {
         tally.facts.token(now);
+        if let (1, Some(call)) = (tally.parts.calls, tally.parts.call)
+            && let Some(at) = only_arguments(data)
+        {
+            echo.learn(data, at, Said::Arguments(call));
+        }
     }
 }
 
+/// A chunk that only carries on one tool call: where its arguments begin (after their quote).
+fn only_arguments(data: &[u8]) -> Option<usize> {
+    let value = scan::after_key(data, &key::ARGUMENTS).filter(|value| value.starts_with(b"\""))?;
+    let nothing_said = [&key::CONTENT, &key::REASONING_CONTENT, &key::REASONING, &key::FUNCTION_CALL, &key::AUDIO]
+        .iter()
+        .all(|key| scan::absent_or_null(data, key));
+    (nothing_said && nothing_told(data)).then_some(data.len() - value.len() + 1)
+}
+
 /// The hot path: a chunk that carries text and nothing else that we ask for, decided by probes alone.
-/// `Some(true)` when the text is of the answer, `Some(false)` when it is reasoning.
-fn plain_delta(dialect: Dialect, data: &[u8]) -> Option<bool> {
-    let text = |key: &[u8]| scan::after_key(data, key).is_some_and(scan::begins_filled);
-    let answer = text(if dialect == Dialect::Completions { b"\"text\"" } else { b"\"content\"" });
-    let plain = (answer || text(b"\"reasoning_content\"") || text(b"\"reasoning\""))
-        && data.last() == Some(&b'}')
-        && scan::absent_or_null(data, b"\"finish_reason\"")
-        && scan::absent_or_null(data, b"\"usage\"")
-        && scan::absent_or_null(data, b"\"tool_calls\"")
-        && scan::absent_or_null(data, b"\"error\"")
-        && scan::absent_or_null(data, b"\"refusal\"");
-    plain.then_some(answer)
+/// Says where the text begins (after its quote), and whether it is of the answer or reasoning.
+fn plain_delta(dialect: Dialect, data: &[u8]) -> Option<(usize, Said)> {
+    let text = |key| scan::after_key(data, key).filter(|value| scan::begins_filled(value));
+    let answer = text(if dialect == Dialect::Completions { &key::TEXT } else { &key::CONTENT });
+    let (value, said) = match answer {
+        Some(value) => (value, Said::Answer),
+        None => (text(&key::REASONING_CONTENT).or_else(|| text(&key::REASONING))?, Said::Thought),
+    };
+    let plain = nothing_told(data) && scan::absent_or_null(data, &key::TOOL_CALLS);
+    plain.then_some((data.len() - value.len() + 1, said))
+}
+
+/// No end, usage, error or refusal is told in this chunk.
+fn nothing_told(data: &[u8]) -> bool {
+    data.last() == Some(&b'}')
+        && scan::absent_or_null(data, &key::FINISH_REASON)
+        && scan::absent_or_null(data, &key::USAGE)
+        && scan::absent_or_null(data, &key::ERROR)
+        && scan::absent_or_null(data, &key::REFUSAL)
 }
 
 /// A chunk too large to be kept: surely it has content; its usage and finish stand at its end.
@@ -122,6 +150,8 @@ fn chat_call(tally: &mut Tally, choice: u64, place: u64, part: &str) {
     let [arguments] = scan::inner(function, &["arguments"]);
     let id = scan::text(id).filter(|id| !id.is_empty()).map(str::as_bytes);
     let key = (choice, scan::count(index).unwrap_or(place));
+    tally.parts.calls += 1;
+    tally.parts.call = id.is_none().then_some(key);
     tally.part_of_call(key, id, scan::text(arguments).unwrap_or_default().as_bytes());
 }
 
@@ -177,8 +207,7 @@ pub(crate) fn responses_event(tally: &mut Tally, event: Event<'_>, now: Mono) {
         return tally.duplicate();
     }
     if kind.ends_with(b".delta") {
-        if scan::after_key(head, b"\"delta\"")
-            .is_some_and(|delta| scan::begins_filled(delta) || delta.starts_with(b"{"))
+        if scan::after_key(head, &key::DELTA).is_some_and(|delta| scan::begins_filled(delta) || delta.starts_with(b"{"))
         {
             tally.filled |= kind == b"response.output_text.delta" || kind == b"response.audio.delta";
             tally.facts.refusal |= kind == b"response.refusal.delta";
@@ -198,7 +227,7 @@ pub(crate) fn responses_event(tally: &mut Tally, event: Event<'_>, now: Mono) {
             responses_end(tally, kind, head, tail, whole);
         }
         b"error" => tally.error(),
-        b"" if scan::after_key(head, b"\"error\"").is_some_and(|error| error.starts_with(b"{")) => tally.error(),
+        b"" if scan::after_key(head, &key::ERROR).is_some_and(|error| error.starts_with(b"{")) => tally.error(),
         _ => (),
     }
 }
@@ -213,7 +242,7 @@ pub(crate) fn kind_of<'a>(name: &'a [u8], data: &'a [u8]) -> &'a [u8] {
     }
     match scan::fields(data, &["type"]) {
         Ok([kind]) => scan::text(kind).unwrap_or_default().as_bytes(),
-        Err(_) => scan::after_key(data, b"\"type\"").and_then(scan::leading_string).unwrap_or_default(),
+        Err(_) => scan::after_key(data, &key::TYPE).and_then(scan::leading_string).unwrap_or_default(),
     }
 }
 
@@ -310,7 +339,7 @@ pub(crate) fn document_ends(tally: &mut Tally, head: &[u8], tail: &[u8]) {
     match tally.facts.dialect {
         Dialect::Chat | Dialect::Completions => finish_in_tail(tally, tail),
         Dialect::Responses => {
-            if let Some(status) = scan::after_key(head, b"\"status\"").and_then(scan::leading_string) {
+            if let Some(status) = scan::after_key(head, &key::STATUS).and_then(scan::leading_string) {
                 match status {
                     b"completed" => tally.facts.finished(Finish::Stop),
                     b"failed" => tally.facts.finished(Finish::Error),

@@ -6,8 +6,9 @@
 //! (but for keys written with escapes, which no serialiser does).
 
 use std::fmt;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -32,18 +33,65 @@ impl From<serde_json::Error> for Fault {
     }
 }
 
-/// Whether `needle` stands in `json`.
-pub(crate) fn has(json: &[u8], needle: &[u8]) -> bool {
-    memmem::find(json, needle).is_some()
+/// A key to be found, quotes included. Built once: preparing a search costs more than searching an event.
+pub(crate) struct Key(LazyLock<Finder<'static>>);
+
+macro_rules! keys {
+    ($($name:ident = $text:literal,)*) => {
+        $(pub(crate) static $name: Key = Key(LazyLock::new(|| Finder::new(concat!("\"", $text, "\""))));)*
+    };
 }
 
-/// What follows `"key":` at its first place, white space skipped. `key` comes with its quotes.
-pub(crate) fn after_key<'a>(json: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-    let at = memmem::find(json, key)?;
-    value_after(json, at + key.len())
+/// The keys that are looked for by probes.
+pub(crate) mod key {
+    use super::{Finder, Key, LazyLock};
+
+    keys! {
+        ARGUMENTS = "arguments",
+        AUDIO = "audio",
+        CONTENT = "content",
+        DELTA = "delta",
+        ERROR = "error",
+        FINISH_REASON = "finish_reason",
+        FUNCTION_CALL = "function_call",
+        JSONRPC = "jsonrpc",
+        METHOD = "method",
+        PARTIAL_JSON = "partial_json",
+        REASONING = "reasoning",
+        REASONING_CONTENT = "reasoning_content",
+        REFUSAL = "refusal",
+        RESULT = "result",
+        ROLE = "role",
+        STATUS = "status",
+        STRUCTURED_CONTENT = "structuredContent",
+        TEXT = "text",
+        THINKING = "thinking",
+        TOOL_CALLS = "tool_calls",
+        TYPE = "type",
+        USAGE = "usage",
+    }
 }
 
-/// The same, at its last place.
+impl Key {
+    /// Where it first stands in `json`, and where it ends there.
+    fn find(&self, json: &[u8]) -> Option<(usize, usize)> {
+        let at = self.0.find(json)?;
+        Some((at, at + self.0.needle().len()))
+    }
+}
+
+/// Whether `key` stands in `json`.
+pub(crate) fn has(json: &[u8], key: &Key) -> bool {
+    key.find(json).is_some()
+}
+
+/// What follows `"key":` at its first place, white space skipped.
+pub(crate) fn after_key<'a>(json: &'a [u8], key: &Key) -> Option<&'a [u8]> {
+    let (_, end) = key.find(json)?;
+    value_after(json, end)
+}
+
+/// The same at its last place; this `key` comes with its quotes.
 pub(crate) fn after_last_key<'a>(json: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let at = memmem::rfind(json, key)?;
     value_after(json, at + key.len())
@@ -56,14 +104,14 @@ fn value_after(json: &[u8], from: usize) -> Option<&[u8]> {
     }
 }
 
-/// `key` (with its quotes) is absent, or `null` wherever it stands.
-pub(crate) fn absent_or_null(json: &[u8], key: &[u8]) -> bool {
-    let mut from = 0;
-    while let Some(at) = json.get(from..).and_then(|rest| memmem::find(rest, key)) {
-        from += at + key.len();
-        if !value_after(json, from).is_some_and(|value| value.starts_with(b"null")) {
+/// `key` is absent, or `null` wherever it stands.
+pub(crate) fn absent_or_null(json: &[u8], key: &Key) -> bool {
+    let mut rest = json;
+    while let Some((_, end)) = key.find(rest) {
+        if !value_after(rest, end).is_some_and(|value| value.starts_with(b"null")) {
             return false;
         }
+        rest = rest.get(end..).unwrap_or_default();
     }
     true
 }
@@ -165,7 +213,7 @@ impl<'a, const N: usize> Visitor<'a> for Fields<'_, N> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
-        while let Some(index) = map.next_key_seed(Key(self.names))? {
+        while let Some(index) = map.next_key_seed(Name(self.names))? {
             if let Some(slot) = found.get_mut(index) {
                 let raw: &'a RawValue = map.next_value()?;
                 *slot = Some(raw.get()).filter(|text| *text != "null");
@@ -178,9 +226,9 @@ impl<'a, const N: usize> Visitor<'a> for Fields<'_, N> {
 }
 
 /// Reads a key as its place in a list of names; its length when it is not in it.
-struct Key<'n>(&'n [&'static str]);
+struct Name<'n>(&'n [&'static str]);
 
-impl<'a> DeserializeSeed<'a> for Key<'_> {
+impl<'a> DeserializeSeed<'a> for Name<'_> {
     type Value = usize;
 
     fn deserialize<D: Deserializer<'a>>(self, source: D) -> Result<usize, D::Error> {
@@ -188,7 +236,7 @@ impl<'a> DeserializeSeed<'a> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl Visitor<'_> for Name<'_> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -495,9 +543,9 @@ mod tests {
     #[test]
     fn probes_are_not_fooled_by_text() {
         let told = br#"{"content":"say \"usage\": 1, \"content\":\"x\"","usage":null}"#;
-        assert!(absent_or_null(told, b"\"usage\""));
+        assert!(absent_or_null(told, &key::USAGE));
         assert_eq!(
-            after_key(told, b"\"content\"").and_then(leading_string),
+            after_key(told, &key::CONTENT).and_then(leading_string),
             Some(&br#"say \"usage\": 1, \"content\":\"x\""#[..])
         );
         assert!(!begins_filled(b"\"\"") && !begins_filled(b"null") && begins_filled(b"\"a\""));

@@ -1,5 +1,6 @@
 //! The facts of an answer while it is being read, and what every dialect decides alike at its end.
 
+use super::echo::Said;
 use super::facts::{Dialect, Ending, Facts};
 use super::scan::{Checked, Fault, Validator};
 
@@ -28,7 +29,18 @@ pub(crate) struct Tally {
     pub(crate) filled: bool,
     /// The dialect was seen to mean an answer that can be called empty.
     pub(crate) answer: bool,
+    /// What the chunk at hand told of tool calls.
+    pub(crate) parts: Parts,
     calls: Vec<OpenCall>,
+}
+
+/// The parts of tool calls in one chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    /// How many.
+    pub(crate) calls: u32,
+    /// The last one's choice and index, if it had no id of its own.
+    pub(crate) call: Option<(u64, u64)>,
 }
 
 impl Tally {
@@ -50,6 +62,15 @@ impl Tally {
         validator.push_escaped(arguments);
         self.call();
         self.judge_arguments(&validator);
+    }
+
+    /// Takes in a chunk of a known kind, by the raw inside of the one string that differs.
+    pub(crate) fn said(&mut self, said: Said, inside: &[u8]) {
+        match said {
+            Said::Answer => self.filled = true,
+            Said::Thought => (),
+            Said::Arguments(call) => self.part_of_call(call, None, inside),
+        }
     }
 
     /// Counts a tool call.
