@@ -28,6 +28,12 @@ fn chat_reasoning(index: u64) -> String {
     chat(index).replace("\"content\":", "\"content\":null,\"reasoning_content\":")
 }
 
+/// As OpenAI sends it: padded with noise, so that no chunk echoes another.
+fn chat_padded(index: u64) -> String {
+    let noise = "aX3kd9Qz".get(..(index % 8) as usize).unwrap_or_default();
+    chat(index).replace("null}]}", &format!("null}}],\"obfuscation\":\"{noise}{index}\"}}"))
+}
+
 fn chat_tool(index: u64) -> String {
     let part = if index == 0 { "[".to_owned() } else { format!("{index},\\\"a\\\",") };
     chat(index).replace(
@@ -65,10 +71,11 @@ fn run<'a>(protocol: Protocol, path: &str, chunks: impl Iterator<Item = &'a [u8]
 fn streams(c: &mut Criterion) {
     let mut group = c.benchmark_group("wire/event");
     group.throughput(Throughput::Elements(EVENTS));
-    let cases: [Case; 7] = [
+    let cases: [Case; 8] = [
         ("chat", "/v1/chat/completions", chat),
         ("chat_usage_null", "/v1/chat/completions", chat_usage_null),
         ("chat_reasoning", "/v1/chat/completions", chat_reasoning),
+        ("chat_padded", "/v1/chat/completions", chat_padded),
         ("chat_tool", "/v1/chat/completions", chat_tool),
         ("responses", "/v1/responses", responses),
         ("anthropic", "/v1/messages", anthropic),
