@@ -2,7 +2,7 @@
 //!
 //! The deltas of one stream differ in one string: id, model, time and the rest come again byte for byte. Once a chunk was
 //! understood, another with the same bytes before and after that string means the same, and two comparisons are enough to
-//! know it. Where servers pad each chunk differently nothing is ever recognised, and little is lost.
+//! know it. Where servers pad each chunk differently (OpenAI's `obfuscation`), what follows the text is looked at again.
 
 use super::scan;
 
@@ -51,16 +51,26 @@ impl Echo {
         }
     }
 
-    /// What `data` says, if it is the chunk before with another text, and not with none.
-    pub(crate) fn heard<'a>(&self, data: &'a [u8]) -> Option<(Said, &'a [u8])> {
+    /// What `data` says, if it begins like the chunk before and its text is not empty.
+    pub(crate) fn heard<'a>(&self, data: &'a [u8]) -> Option<Heard<'a>> {
         let said = self.said?;
         let (before, after) = self.frame.split_at_checked(self.after)?;
-        let text = data.strip_prefix(before)?.strip_suffix(after)?;
-        // The text must not close its own quote, nor take the closing one away.
-        let quote = self.after.checked_sub(1)?;
-        let whole = scan::leading_string(data.get(quote..)?)?.len() == text.len();
-        (whole && !text.is_empty()).then_some((said, text))
+        let rest = data.strip_prefix(before)?;
+        let text = scan::leading_string(data.get(self.after.checked_sub(1)?..)?).filter(|text| !text.is_empty())?;
+        let rest = rest.get(text.len()..)?;
+        Some(Heard { said, text, rest: Some(rest).filter(|rest| *rest != after) })
     }
+}
+
+/// A chunk that was recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heard<'a> {
+    /// What its text is.
+    pub(crate) said: Said,
+    /// The raw text.
+    pub(crate) text: &'a [u8],
+    /// What stands after the text, where that is not as it was: it may tell something else and must be looked at.
+    pub(crate) rest: Option<&'a [u8]>,
 }
 
 #[cfg(test)]
@@ -68,11 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_another_text_in_the_same_frame_is_an_echo() {
+    fn another_text_in_the_same_frame_is_an_echo_and_what_differs_after_it_is_told() {
         let mut echo = Echo::default();
         echo.learn(br#"{"a":"one","b":null}"#, 6, Said::Answer);
-        let heard = |data: &[u8]| echo.heard(data).map(|(_, text)| text.to_vec());
+        let heard =
+            |data: &[u8]| echo.heard(data).filter(|heard| heard.rest.is_none()).map(|heard| heard.text.to_vec());
         assert_eq!(heard(br#"{"a":"two \"2\" \n","b":null}"#), Some(br#"two \"2\" \n"#.to_vec()));
+        let padded = echo.heard(br#"{"a":"two","b":1}"#);
+        assert_eq!(padded, Some(Heard { said: Said::Answer, text: b"two", rest: Some(br#"","b":1}"#) }));
         for other in [
             &br#"{"a":"","b":null}"#[..],
             br#"{"a":"two","b":1}"#,

@@ -28,8 +28,10 @@ pub(crate) fn chat_event(tally: &mut Tally, echo: &mut Echo, event: Event<'_>, n
     if tally.ended && !data.is_empty() {
         return tally.duplicate();
     }
-    if let Some((said, inside)) = echo.heard(data) {
-        tally.said(said, inside);
+    if let Some(heard) = echo.heard(data)
+        && heard.rest.is_none_or(|rest| heard.said == Said::Answer && nothing_told(rest))
+    {
+        tally.said(heard.said, heard.text);
         return tally.facts.token(now);
     }
     if let Some((at, said)) = plain_delta(tally.facts.dialect, data) {
@@ -57,7 +59,7 @@ fn only_arguments(data: &[u8]) -> Option<usize> {
     let nothing_said = [&key::CONTENT, &key::REASONING_CONTENT, &key::REASONING, &key::FUNCTION_CALL, &key::AUDIO]
         .iter()
         .all(|key| scan::absent_or_null(data, key));
-    (nothing_said && nothing_told(data)).then_some(data.len() - value.len() + 1)
+    (nothing_said && no_end_told(data)).then_some(data.len() - value.len() + 1)
 }
 
 /// The hot path: a chunk that carries text and nothing else that we ask for, decided by probes alone.
@@ -69,12 +71,15 @@ fn plain_delta(dialect: Dialect, data: &[u8]) -> Option<(usize, Said)> {
         Some(value) => (value, Said::Answer),
         None => (text(&key::REASONING_CONTENT).or_else(|| text(&key::REASONING))?, Said::Thought),
     };
-    let plain = nothing_told(data) && scan::absent_or_null(data, &key::TOOL_CALLS);
-    plain.then_some((data.len() - value.len() + 1, said))
+    nothing_told(data).then_some((data.len() - value.len() + 1, said))
 }
 
-/// No end, usage, error or refusal is told in this chunk.
+/// No end, usage, error, refusal or tool call is told in this chunk, or in this last part of one.
 fn nothing_told(data: &[u8]) -> bool {
+    no_end_told(data) && scan::absent_or_null(data, &key::TOOL_CALLS)
+}
+
+fn no_end_told(data: &[u8]) -> bool {
     data.last() == Some(&b'}')
         && scan::absent_or_null(data, &key::FINISH_REASON)
         && scan::absent_or_null(data, &key::USAGE)

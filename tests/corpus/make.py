@@ -107,6 +107,10 @@ chat("empty-content-null", [chunk({"role": "assistant", "content": None}), chunk
 chat("reasoning-then-text", [ROLE, T(chunk({"content": None, "reasoning_content": "hmm"})), T(chunk({"reasoning": "so"})), T(chunk({"content": "42"})), STOP, DONE], OK)
 chat("reasoning-only-to-the-limit", [ROLE, T(chunk({"content": None, "reasoning_content": "hmm"})), chunk({}, "length"), DONE], {**C, "finish": "Length", "truncated": True, "empty": True})
 chat("content-parts", [ROLE, T(chunk({"content": [{"type": "text", "text": "a"}]})), STOP, DONE], OK)
+chat("padded", [ROLE, *[T(chunk({"content": "a"}, obfuscation="x" * n)) for n in range(1, 5)], chunk({}, "stop", obfuscation="xy"), DONE], OK)
+chat("padded-then-told-with-text", [ROLE, *[T(chunk({"content": "a"}, obfuscation="x" * n)) for n in range(1, 3)], T(chunk({"content": "a"}, "length", obfuscation="x")), T(chunk({"content": "b"}, usage=USED)), DONE], {**C, **COUNTS, "finish": "Length", "truncated": True})
+chat("error-behind-text", [ROLE, T(chunk({"content": "a"})), T(chunk({"content": "b"}, error={"message": "x"}))], {**C, "in_band_error": True})
+chat("call-behind-text", [ROLE, T(chunk({"content": "a"})), T(chunk({"content": "b", "tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]})), chunk({}, "tool_calls"), DONE], {**C, "finish": "ToolCalls", "tool_calls": 1, "tool_errors": 1})
 chat("two-choices", [chunk({"role": "assistant"}), T(chunk({"content": "a"})), T(chunk({"content": "b"}, index=1)), chunk({}, "stop"), chunk({}, "length", 1), DONE], {**C, "finish": "Length", "truncated": True})
 TOOLS = {**C, "finish": "ToolCalls", "tool_calls": 1}
 chat("tool-call", [ROLE, *CALL, chunk({}, "tool_calls"), DONE], TOOLS)
