@@ -16,6 +16,7 @@ use super::raw;
 use super::read::{At, File, Many, Named, Scalar, Text, TextOrTrue};
 use crate::names::RolloutName;
 use crate::split::Weight;
+use crate::split::weight::WeightError;
 use crate::wire::Protocol;
 
 /// What a unit can be taken from.
@@ -468,12 +469,11 @@ impl Check<'_, '_> {
         match Weight::from_percent(at.value) {
             Ok(weight) => Some(weight),
             Err(error) => {
-                let reason = if at.value > 100.0 || at.value < 0.0 {
-                    "is not between 0 and 100 %"
-                } else {
-                    "is finer than 0.001 %"
+                let (reason, remedy) = match error {
+                    WeightError::Range => ("is not between 0 and 100 %", "write a percentage"),
+                    WeightError::Step => ("is finer than a bucket", "weights have steps of 0.001 %"),
                 };
-                self.sink.fault_of(&at.place, format!("{} %", at.value), reason, &error.to_string());
+                self.sink.fault_of(&at.place, format!("{} %", at.value), reason, remedy);
                 None
             }
         }

@@ -258,7 +258,13 @@ impl Raw for u64 {
     fn read(reader: &mut Reader<'_, '_>, node: &Spanned<DeValue<'_>>, path: &str) -> Option<Self> {
         let value = whole(node.get_ref());
         if value.is_none() {
-            reader.wrong(node, path, Show::Source, "a whole number, 0 or more, without quotes");
+            match node.get_ref() {
+                DeValue::Integer(_) => {
+                    let place = Place { path: path.to_owned(), span: node.span(), show: Show::Source };
+                    reader.sink.fault(&place, "is below zero, or too large", "write a whole number, 0 or more");
+                }
+                _ => reader.wrong(node, path, Show::Source, "a whole number, 0 or more, without quotes"),
+            }
         }
         value
     }
