@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod evaluator;
+pub mod journal;
 pub mod judge;
 pub mod measure;
 pub mod names;

@@ -1,0 +1,366 @@
+//! The journal's own thread: takes records from a bounded queue, makes batches durable, says so, and keeps what a bad
+//! disk refused until it takes it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::journal::chain::{GENESIS, Hash, PAYLOAD_BYTES_MAX, seal};
+use crate::journal::file::{Faults, Files, Medium, Memory};
+use crate::journal::record::{Body, Checkpoint, Entry};
+use crate::journal::recover::{AT_HAND, End, OpenError, Recovered, read_after, recover};
+use crate::names::{RolloutName, Wall};
+use crate::rollout::{Record, State};
+
+/// How many records may wait for the disk.
+const QUEUE: usize = 1_024;
+/// How many go into one sync.
+const BATCH: usize = 64;
+/// How many records without a completion are kept while the disk refuses them.
+const BACKLOG: usize = 256;
+/// How often a backlog is tried again when nothing else comes.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Called on the journal's thread when the record is durable (its number), or will never be.
+pub type Done = Box<dyn FnOnce(Result<u64, Failure>) + Send>;
+
+/// Why a record is not in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the journal could not be written: {0}")]
+pub struct Failure(pub String);
+
+/// The queue is full: the disk hangs. The record is given back.
+#[derive(Debug)]
+pub struct Full(pub Box<Record>);
+
+/// Sizes and ages.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// A segment is closed when it is larger than that.
+    pub segment_bytes: u64,
+    /// Closed segments are dropped when their last entry is older than that.
+    pub retention: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_bytes: 16 << 20, retention: Duration::from_secs(90 * 24 * 3_600) }
+    }
+}
+
+/// How the journal fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The number of the last durable entry.
+    pub last: u64,
+    /// What the disk said when the last attempt failed; `None` when it succeeded.
+    pub failing: Option<String>,
+    /// Records that wait for a disk that refused them.
+    pub backlog: usize,
+    /// Records that were given up since the start, because the backlog was full.
+    pub lost: u64,
+}
+
+/// A handle to the journal; dropping it writes what is queued and ends its thread.
+#[derive(Debug)]
+pub struct Journal {
+    queue: Option<SyncSender<Job>>,
+    shared: Arc<Mutex<Shared>>,
+    thread: Option<JoinHandle<()>>,
+    dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    health: Health,
+    at_hand: VecDeque<Arc<Entry>>,
+}
+
+struct Job {
+    record: Box<Record>,
+    done: Option<Done>,
+}
+
+impl Journal {
+    /// Opens (or begins) the journal of a directory: checks the whole chain, cuts off a torn tail.
+    ///
+    /// # Errors
+    /// The disk says no, another process has it open, or it is not as it was written.
+    pub fn open(dir: &Path) -> Result<(Self, Recovered), OpenError> {
+        Self::open_with(dir, Options::default())
+    }
+
+    /// [`Journal::open`] with sizes and ages.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_with(dir: &Path, options: Options) -> Result<(Self, Recovered), OpenError> {
+        let io = |error| OpenError::Io { path: dir.to_owned(), error };
+        let lock = Files::lock(dir).map_err(io)?;
+        let end = recover(dir)?;
+        let files = Files::open(dir, end.segment, lock).map_err(io)?;
+        let recovered = end.recovered.clone();
+        let journal = Self::spawn(Box::new(files), end, options, Some(dir.to_owned())).map_err(io)?;
+        Ok((journal, recovered))
+    }
+
+    /// A journal in memory: nothing survives, but everything is chained and can be read while serin runs.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn memory() -> io::Result<Self> {
+        Ok(Self::faulty()?.0)
+    }
+
+    /// A journal in memory with faults on demand.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn faulty() -> io::Result<(Self, Faults)> {
+        let faults = Faults::default();
+        let end = End {
+            recovered: Recovered::default(),
+            hash: GENESIS,
+            segment: 1,
+            ages: Vec::new(),
+            at_hand: VecDeque::new(),
+        };
+        Ok((Self::spawn(Box::new(Memory(faults.clone())), end, Options::default(), None)?, faults))
+    }
+
+    fn spawn(medium: Box<dyn Medium>, end: End, options: Options, dir: Option<PathBuf>) -> io::Result<Self> {
+        let (queue, jobs) = sync_channel(QUEUE);
+        let health = Health { last: end.recovered.last, ..Health::default() };
+        let shared = Arc::new(Mutex::new(Shared { health, at_hand: end.at_hand }));
+        let durable = medium.length();
+        let writer = Writer {
+            medium,
+            options,
+            shared: Arc::clone(&shared),
+            last: end.recovered.last,
+            hash: end.hash,
+            states: end.recovered.states,
+            durable,
+            dirty: false,
+            segment: end.segment,
+            ages: end.ages,
+        };
+        let thread = std::thread::Builder::new().name("serin-journal".to_owned()).spawn(move || writer.run(&jobs))?;
+        Ok(Self { queue: Some(queue), shared, thread: Some(thread), dir })
+    }
+
+    /// Queues a record; never waits. With `done` (a rise) it is told when the record is durable or refused, and a
+    /// refused record is forgotten. Without (a drop) a refused record is kept and tried again.
+    ///
+    /// # Errors
+    /// The queue is full: the disk hangs.
+    pub fn append(&self, record: Box<Record>, done: Option<Done>) -> Result<(), Full> {
+        let job = Job { record, done };
+        match self.queue.as_ref().map(|queue| queue.try_send(job)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(TrySendError::Full(job) | TrySendError::Disconnected(job))) => Err(Full(job.record)),
+            None => Ok(()),
+        }
+    }
+
+    /// Entries with numbers above `after`, at most `limit`.
+    #[must_use]
+    pub fn after(&self, after: u64, limit: usize) -> Vec<Arc<Entry>> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = shared.at_hand.front().map_or(u64::MAX, |e| e.n);
+        match &self.dir {
+            Some(dir) if after.saturating_add(1) < oldest && shared.health.last > after => {
+                drop(shared);
+                read_after(dir, after, limit)
+            }
+            _ => shared.at_hand.iter().filter(|e| e.n > after).take(limit).cloned().collect(),
+        }
+    }
+
+    /// How it fares.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).health.clone()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's thread ended by a fault of serin");
+        }
+    }
+}
+
+struct Writer {
+    medium: Box<dyn Medium>,
+    options: Options,
+    shared: Arc<Mutex<Shared>>,
+    last: u64,
+    hash: Hash,
+    states: BTreeMap<RolloutName, State>,
+    /// The length of the current segment that is durable.
+    durable: u64,
+    /// Whether something that is not durable may lie behind it.
+    dirty: bool,
+    segment: u64,
+    ages: Vec<(u64, Wall)>,
+}
+
+impl Writer {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        let mut waiting: Vec<Job> = Vec::new();
+        loop {
+            match jobs.recv_timeout(RETRY) {
+                Ok(job) => waiting.push(job),
+                Err(RecvTimeoutError::Timeout) if waiting.is_empty() => continue,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    if !waiting.is_empty() {
+                        self.batch(waiting);
+                    }
+                    return;
+                }
+            }
+            let room = (waiting.len() + BATCH).min(BACKLOG + BATCH);
+            while waiting.len() < room
+                && let Ok(job) = jobs.try_recv()
+            {
+                waiting.push(job);
+            }
+            waiting = self.batch(waiting);
+        }
+    }
+
+    /// Writes a batch; gives back what must be tried again.
+    fn batch(&mut self, jobs: Vec<Job>) -> Vec<Job> {
+        let mark = (self.last, self.hash);
+        match self.write(&jobs) {
+            Ok(entries) => {
+                for entry in &entries {
+                    entry.replay(&mut self.states);
+                }
+                self.medium.mark(self.last, &self.hash);
+                let newest = entries.last().map(Entry::at);
+                let checkpoint = entries.first().filter(|e| matches!(e.body, Body::Checkpoint(_))).map(Entry::at);
+                let first = self.last + 1 - jobs.len() as u64;
+                self.publish(entries);
+                for (job, n) in jobs.into_iter().zip(first..) {
+                    if let Some(done) = job.done {
+                        done(Ok(n));
+                    }
+                }
+                if let Some(at) = checkpoint {
+                    self.retire(at);
+                }
+                self.roll(newest);
+                Vec::new()
+            }
+            Err(error) => {
+                (self.last, self.hash) = mark;
+                self.dirty = true;
+                self.refuse(jobs, &error)
+            }
+        }
+    }
+
+    fn write(&mut self, jobs: &[Job]) -> io::Result<Vec<Entry>> {
+        if self.dirty {
+            self.medium.truncate(self.durable)?;
+            self.dirty = false;
+        }
+        let mut entries = Vec::with_capacity(jobs.len() + 1);
+        if self.durable == 0 && self.last > 0 {
+            let at = jobs.first().map_or(Wall(0), |job| job.record.at);
+            let checkpoint = Checkpoint { at, states: self.states.clone() };
+            entries.push(self.frame(Body::Checkpoint(Box::new(checkpoint)))?);
+        }
+        for job in jobs {
+            entries.push(self.frame(Body::Record(job.record.clone()))?);
+        }
+        self.medium.sync()?;
+        self.durable = self.medium.length();
+        Ok(entries)
+    }
+
+    fn frame(&mut self, body: Body) -> io::Result<Entry> {
+        let entry = Entry { n: self.last + 1, body };
+        let payload = serde_json::to_vec(&entry).map_err(io::Error::other)?;
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(io::Error::other("a record is larger than 16 MiB"));
+        }
+        let (frame, hash) = seal(&self.hash, &payload);
+        self.medium.append(&frame)?;
+        (self.last, self.hash) = (entry.n, hash);
+        Ok(entry)
+    }
+
+    fn refuse(&mut self, jobs: Vec<Job>, error: &io::Error) -> Vec<Job> {
+        let failure = Failure(error.to_string());
+        let (rises, mut kept): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.done.is_some());
+        let lost = kept.len().saturating_sub(BACKLOG);
+        kept.truncate(BACKLOG);
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.health.failing.is_none() {
+            tracing::error!(error = %error, "the journal cannot be written: nothing rises until it can");
+        }
+        shared.health.failing = Some(failure.0.clone());
+        shared.health.backlog = kept.len();
+        shared.health.lost += lost as u64;
+        drop(shared);
+        for done in rises.into_iter().filter_map(|job| job.done) {
+            done(Err(failure.clone()));
+        }
+        kept
+    }
+
+    fn publish(&self, entries: Vec<Entry>) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.health.failing.take().is_some() {
+            tracing::info!("the journal can be written again");
+        }
+        shared.health.last = self.last;
+        shared.health.backlog = 0;
+        for entry in entries {
+            if shared.at_hand.len() == AT_HAND {
+                shared.at_hand.pop_front();
+            }
+            shared.at_hand.push_back(Arc::new(entry));
+        }
+    }
+
+    /// Begins a new segment when the current one is full; its checkpoint comes with the next record.
+    fn roll(&mut self, newest: Option<Wall>) {
+        let Some(newest) = newest.filter(|_| self.durable >= self.options.segment_bytes) else { return };
+        let first = self.last + 1;
+        if let Err(error) = self.medium.roll(first) {
+            tracing::warn!(error = %error, "no new journal segment could be begun; the old one goes on");
+            return;
+        }
+        self.ages.retain(|(segment, _)| *segment != self.segment);
+        self.ages.push((self.segment, newest));
+        (self.segment, self.durable) = (first, 0);
+    }
+
+    fn retire(&mut self, now: Wall) {
+        let age = i64::try_from(self.options.retention.as_millis()).unwrap_or(i64::MAX);
+        let old = now.0.saturating_sub(age);
+        let kept = self.ages.iter().position(|(_, newest)| newest.0 >= old).unwrap_or(self.ages.len());
+        if kept == 0 {
+            return;
+        }
+        let first = self.ages.get(kept).map_or(self.segment, |(segment, _)| *segment);
+        if let Err(error) = self.medium.retire(first) {
+            tracing::warn!(error = %error, "old journal segments could not be dropped");
+            return;
+        }
+        self.ages.drain(..kept);
+    }
+}
