@@ -3,6 +3,7 @@
 //! The map of the house. Flow of a request: `config` → `snapshot` → `proxy` (listener, identity, `split`,
 //! `upstream`, forward) → `measure` → `evaluator` (`judge` → `rollout`) → `snapshot::live` → `journal`.
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod demo;

@@ -2,9 +2,11 @@
 //!
 //! Written on accept, on close and at a bound, never for an ordinary request, so shared atomics are cheap enough.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use crate::names::Wall;
+use crate::names::{RolloutName, Wall};
 
 /// A bound of the data plane, named after its key in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +98,33 @@ pub struct Gauges {
     pub draining: AtomicBool,
     /// Set once every listener is bound and the workers accept.
     pub serving: AtomicBool,
+    /// Rollbacks since the start. Written by the evaluator when it carries out a latch.
+    pub rollbacks: Rollbacks,
+}
+
+/// Most pairs of rollout and reason that are counted apart.
+const ROLLBACK_REASONS_MAX: usize = 4_096;
+
+/// Rollbacks by rollout and reason: a gate's name, `breaker`, `abort` or `canary_removed`. Never a person's words.
+#[derive(Debug, Default)]
+pub struct Rollbacks(Mutex<BTreeMap<(RolloutName, String), u64>>);
+
+impl Rollbacks {
+    /// A rollout was latched.
+    pub fn count(&self, rollout: &RolloutName, reason: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (rollout.clone(), reason.to_owned());
+        if all.len() < ROLLBACK_REASONS_MAX || all.contains_key(&key) {
+            *all.entry(key).or_default() += 1;
+        }
+    }
+
+    /// All counts, in the order of names.
+    #[must_use]
+    pub fn all(&self) -> Vec<(RolloutName, String, u64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|((rollout, reason), count)| (rollout.clone(), reason.clone(), *count)).collect()
+    }
 }
 
 impl Gauges {

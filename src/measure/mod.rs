@@ -6,6 +6,6 @@ pub mod observation;
 pub mod recorder;
 pub mod ring;
 
-pub use gauges::{Gauges, Limit};
+pub use gauges::{Gauges, Limit, Rollbacks};
 pub use observation::Observation;
 pub use recorder::{Labels, Recorder, Recorders, Sums};

@@ -1,0 +1,30 @@
+//! People and scrapers: the admin API, probes, metrics, live events and the dashboard, on a thread of their own.
+
+pub mod answers;
+pub mod auth;
+pub mod body;
+pub mod change;
+pub mod context;
+pub mod dashboard;
+pub mod error;
+pub mod events;
+pub mod feedback;
+pub mod metrics;
+pub mod openapi;
+pub mod probe;
+pub mod rollouts;
+pub mod router;
+pub mod serve;
+pub mod sessions;
+pub mod which;
+
+pub use context::{Context, Parts, Reload, Side};
+pub use error::Problem;
+pub use feedback::{Exchange, Exchanges, NoExchanges};
+pub use router::{probes_router, router};
+pub use serve::{Doors, serve};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
