@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod rollout;
 pub mod snapshot;
 pub mod split;
+pub mod stats;
 pub mod tls;
 pub mod upstream;
 pub mod wire;

@@ -1,14 +1,29 @@
-//! The judge of one rollout: facts and ticks in, verdicts and reports out.
+//! The judge of one rollout: facts and ticks in, verdicts out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::names::Mono;
+use crate::names::{Arm, Mono};
+use crate::stats::cluster;
 
-use super::facts::Fact;
-use super::gate::GateReport;
-use super::policy::Policy;
-use super::verdict::{Lack, Missing, Verdict};
+use super::breaker::Breaker;
+use super::case::{Case, Exposure, Lane, is_beyond};
+use super::facts::{End, Fact, Outcome};
+use super::flight::{Flight, Flights};
+use super::policy::{Comparator, Direction, Margin, Metric, Policy, Rule, Stat};
+use super::users;
+use super::verdict::Verdict;
+use super::window::Bars;
+
+/// u is taken anew this often.
+const REFRESH_NS: u64 = 10_000_000_000;
+/// Ticks are short for this long after a weight change: what breaks, breaks then.
+const FAST_NS: u64 = 300_000_000_000;
+/// Half-life of the arrivals whose ratio says how failures should be shared: longer than answers take.
+const ARRIVALS_HALF_LIFE_NS: f64 = 60e9;
+/// After a record was dropped, advancement waits this long.
+pub(super) const DROPPED_NS: u64 = 60_000_000_000;
 
 /// What a stage asks of the judge.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -24,25 +39,75 @@ pub struct Stage {
 /// Judges one rollout. Not thread-safe and in no need of it: one owner, one clock.
 #[derive(Clone, Debug)]
 pub struct Judge {
-    policy: Arc<Policy>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) state: State,
 }
 
-/// Why a checkpoint cannot be taken up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CheckpointError {
-    /// It is cut, or not of this version.
-    #[error("the checkpoint cannot be read: it is cut or of another version of serin")]
-    Unreadable,
-    /// It was made under another policy.
-    #[error("the checkpoint was made under another policy")]
-    OtherPolicy,
+/// All that a judge remembers: what a checkpoint holds.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct State {
+    pub(super) cases: Vec<Case>,
+    flights: Flights,
+    /// Facts that wait for their tick.
+    waiting: Vec<Fact>,
+    pub(super) breaker: Breaker,
+    pub(super) stage: Option<Stage>,
+    pub(super) entered: u64,
+    /// When this budget of alpha began, and how many the stage has used.
+    budget: u64,
+    pub(super) budgets: u32,
+    /// The last weight change: what arrived before is left out of soft tests.
+    cut: u64,
+    warm_until: u64,
+    pub(super) bars: Bars,
+    epoch: u32,
+    refreshed: u64,
+    /// Decayed arrivals of canary and comparator since the cut.
+    arrivals: [f64; 2],
+    arrivals_at: u64,
+    /// Answers of drawn canary units by slot, their sum and sum of squares.
+    users: BTreeMap<u16, u32>,
+    pub(super) answers: [f64; 2],
+    /// When records were last dropped.
+    pub(super) dropped: Option<u64>,
+    /// The rollback, once it was said.
+    pub(super) fallen: Option<(String, String)>,
+    /// The last fold, and when.
+    pub(super) folded: u64,
+    pub(super) fresh: bool,
+    pub(super) lacks: Vec<(Option<u16>, super::verdict::Lack)>,
 }
 
 impl Judge {
     /// A judge that has seen nothing; `at` is when its history begins.
     #[must_use]
-    pub fn new(policy: Arc<Policy>, _at: Mono) -> Self {
-        Self { policy }
+    pub fn new(policy: Arc<Policy>, at: Mono) -> Self {
+        let bars = bars(&policy, policy.horizon);
+        let state = State {
+            cases: policy.rules.iter().map(Case::new).collect(),
+            flights: Flights::default(),
+            waiting: Vec::new(),
+            breaker: Breaker::new(&policy),
+            stage: None,
+            entered: at.0,
+            budget: at.0,
+            budgets: 1,
+            cut: 0,
+            warm_until: 0,
+            bars,
+            epoch: 0,
+            refreshed: at.0,
+            arrivals: [0.0; 2],
+            arrivals_at: at.0,
+            users: BTreeMap::new(),
+            answers: [0.0; 2],
+            dropped: None,
+            fallen: None,
+            folded: 0,
+            fresh: false,
+            lacks: Vec::new(),
+        };
+        Self { policy, state }
     }
 
     /// The policy it judges by.
@@ -51,37 +116,485 @@ impl Judge {
         &self.policy
     }
 
-    /// Takes in one fact. Order within a tick does not matter.
-    pub fn observe(&mut self, _fact: &Fact) {}
+    /// Takes in one fact. It counts at the next tick; order within a tick does not matter.
+    pub fn observe(&mut self, fact: &Fact) {
+        self.state.waiting.push(fact.clone());
+    }
 
-    /// Enters a stage: fresh evidence, a fresh budget of alpha, users' offsets frozen from stable's history.
-    pub fn enter_stage(&mut self, _stage: Stage, _at: Mono) {}
+    /// Records were dropped before they came here: nothing advances for a minute.
+    pub fn records_dropped(&mut self, at: Mono) {
+        self.state.dropped = Some(at.0);
+    }
+
+    /// Enters a stage: fresh evidence, a fresh budget of alpha, users' offsets fixed from stable's history.
+    pub fn enter_stage(&mut self, stage: Stage, at: Mono) {
+        self.take_in(at.0);
+        self.close(at.0);
+        let state = &mut self.state;
+        state.stage = Some(stage);
+        state.entered = at.0;
+        state.budget = at.0;
+        state.budgets = 1;
+        state.cut = at.0;
+        state.warm_until = at.plus(self.policy.warm_up).0;
+        state.bars = bars(&self.policy, self.policy.horizon.max(stage.residence));
+        state.arrivals = [0.0; 2];
+        state.users.clear();
+        state.answers = [0.0; 2];
+        state.fallen = None;
+        state.fresh = false;
+        state.lacks.clear();
+        state.breaker.stage_entered(stage.weight, at);
+        for (case, rule) in state.cases.iter_mut().zip(&self.policy.rules) {
+            case.begin(rule, at.0, true);
+        }
+    }
 
     /// The canary's share changed inside a stage, by hand: the evidence is kept, what is in flight is left out.
-    pub fn weight_changed(&mut self, _weight: f64, _at: Mono) {}
+    pub fn weight_changed(&mut self, weight: f64, at: Mono) {
+        self.take_in(at.0);
+        if let Some(stage) = &mut self.state.stage {
+            stage.weight = weight;
+        }
+        self.state.cut = at.0;
+        self.state.arrivals = [0.0; 2];
+        self.state.breaker.weight_changed(weight);
+    }
 
     /// Closes a tick and says what is known. Call it at least four times a second.
-    pub fn tick(&mut self, _now: Mono) -> Verdict {
-        Verdict::Hold { missing: vec![Missing { rule: None, lack: Lack::Stage }], reason: Lack::Stage.to_string() }
+    pub fn tick(&mut self, now: Mono) -> Verdict {
+        self.take_in(now.0);
+        let changed = self.close(now.0);
+        self.fold(now, changed)
     }
 
-    /// Every gate in full, for people.
+    /// Canary requests that arrived in this stage.
     #[must_use]
-    pub fn report(&self, _now: Mono) -> Vec<GateReport> {
-        Vec::new()
+    pub fn canary_requests(&self) -> u64 {
+        self.state.breaker.canary_arrivals()
     }
 
-    /// Everything it knows, as bytes; restoring them changes no later verdict.
+    /// Effective canary users in this stage, (Σn)²/Σn².
     #[must_use]
-    pub fn checkpoint(&self) -> Vec<u8> {
-        Vec::new()
+    pub fn effective_users(&self) -> f64 {
+        cluster::effective(self.state.answers[0], self.state.answers[1])
     }
 
-    /// Takes up where a checkpoint left off.
-    ///
-    /// # Errors
-    /// Bytes that are no checkpoint of this version and policy.
-    pub fn restore(_policy: Arc<Policy>, _bytes: &[u8]) -> Result<Self, CheckpointError> {
-        Err(CheckpointError::Unreadable)
+    /// Sorts what is known by `now` into the tests.
+    fn take_in(&mut self, now: u64) {
+        let mut facts = std::mem::take(&mut self.state.waiting);
+        facts.sort_unstable_by_key(order);
+        let known = facts.partition_point(|fact| fact.known().0 <= now);
+        for fact in &facts[..known] {
+            self.state.breaker.observe(fact);
+            self.take(fact);
+        }
+        while let Some(id) = self.state.flights.due(now) {
+            self.aged(id, now);
+        }
+        facts.drain(..known);
+        self.state.waiting = facts;
+    }
+
+    /// Closes the strata that are due. Returns which cases' evidence changed.
+    fn close(&mut self, now: u64) -> bool {
+        let state = &mut self.state;
+        let fast = now.saturating_sub(state.cut) < FAST_NS;
+        let odds = state.arrivals[0] / state.arrivals[1];
+        let odds = if odds.is_nan() { 1.0 } else { odds };
+        let mut changed = false;
+        for (case, rule) in state.cases.iter_mut().zip(&self.policy.rules) {
+            changed |= case.tick(rule, now, fast, odds);
+        }
+        if now.saturating_sub(state.refreshed) >= REFRESH_NS {
+            let passed = now.saturating_sub(state.refreshed) as f64 / 1e9;
+            state.refreshed = now;
+            state.epoch += 1;
+            for (case, rule) in state.cases.iter_mut().zip(&self.policy.rules) {
+                case.refresh(rule, passed);
+            }
+            state.flights.sweep(now);
+        }
+        self.renew_budget(now);
+        changed
+    }
+
+    /// What lasts longer than the horizon starts a new budget.
+    fn renew_budget(&mut self, now: u64) {
+        let state = &mut self.state;
+        let Some(stage) = state.stage else { return };
+        let horizon = self.policy.horizon.max(stage.residence);
+        if Mono(now).since(Mono(state.budget)) > horizon {
+            state.budget = now;
+            state.budgets += 1;
+            for (case, rule) in state.cases.iter_mut().zip(&self.policy.rules) {
+                case.begin(rule, now, false);
+            }
+        }
+    }
+
+    fn take(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Start { id, at, arm, user, drawn } => {
+                let flight = Flight {
+                    at: at.0,
+                    user: *user,
+                    arm: *arm,
+                    drawn: *drawn,
+                    first_byte_at: None,
+                    epoch: self.state.epoch,
+                    done: 0,
+                };
+                self.state.flights.add(*id, flight);
+                if *drawn {
+                    self.count_arrival(*arm, at.0);
+                }
+                if let Some(at) = self.next_deadline(&flight) {
+                    self.state.flights.wake(*id, at);
+                }
+            }
+            Fact::FirstByte { id, at } => self.first_byte(*id, at.0),
+            Fact::End { id, at, end } => {
+                if let Some(flight) = self.state.flights.end(*id) {
+                    self.ended(&flight, at.0, end);
+                }
+            }
+            Fact::Score { arm, user, drawn, metric, value, arrived, known } => {
+                if let Some(canary) = self.side(*arm) {
+                    self.scored(canary, *drawn, *user, metric, *value, arrived.0, known.0);
+                }
+            }
+            Fact::Query { name, stable, canary, known } => self.queried(name, *stable, *canary, known.0),
+        }
+    }
+
+    /// Whether an arm is the canary, or compared with it; none if neither.
+    fn side(&self, arm: Arm) -> Option<bool> {
+        match (arm, self.policy.comparator, self.state.stage) {
+            (Arm::Canary, _, Some(_)) => Some(true),
+            (Arm::Canary, _, None) => None,
+            (Arm::Stable, Comparator::BaselineAlone, Some(_)) => None,
+            _ => Some(false),
+        }
+    }
+
+    fn count_arrival(&mut self, arm: Arm, at: u64) {
+        let Some(canary) = self.side(arm) else { return };
+        let state = &mut self.state;
+        let fade = 0.5f64.powf(at.saturating_sub(state.arrivals_at) as f64 / ARRIVALS_HALF_LIFE_NS);
+        state.arrivals_at = state.arrivals_at.max(at);
+        state.arrivals = state.arrivals.map(|count| count * fade);
+        state.arrivals[usize::from(!canary)] += 1.0;
+    }
+
+    fn exposure(&self, flight: &Flight, canary: bool, known: u64, quantile: bool) -> Exposure {
+        let begun = if quantile { self.state.warm_until.max(self.state.cut) } else { self.state.cut };
+        Exposure {
+            canary,
+            drawn: flight.drawn,
+            user: flight.user,
+            slot: users::slot(flight.user),
+            known,
+            soft: flight.at >= begun,
+        }
+    }
+
+    /// When an exchange passes the next limit that it has not met.
+    fn next_deadline(&self, flight: &Flight) -> Option<u64> {
+        let canary = self.side(flight.arm)?;
+        let mut next: Option<u64> = None;
+        for (bit, i, lane) in aging(&self.policy.rules) {
+            let rule = &self.policy.rules[i];
+            if flight.done & bit != 0 || (flight.first_byte_at.is_some() && rule.metric == Metric::Ttft) {
+                continue;
+            }
+            if let Some(limit_ms) = self.state.cases[i].edge(rule, lane, canary, self.ago(flight)) {
+                let at = flight.at.saturating_add((limit_ms.max(0.0) * 1e6) as u64);
+                next = Some(next.map_or(at, |soonest| soonest.min(at)));
+            }
+        }
+        next
+    }
+
+    fn ago(&self, flight: &Flight) -> usize {
+        (self.state.epoch - flight.epoch.min(self.state.epoch)) as usize
+    }
+
+    /// An exchange in flight passed a limit: it is bad now, however it ends.
+    fn aged(&mut self, id: u64, now: u64) {
+        let Some(mut flight) = self.state.flights.get_mut(id).copied() else { return };
+        if let Some(canary) = self.side(flight.arm) {
+            let age_ms = now.saturating_sub(flight.at) as f64 / 1e6;
+            for (bit, i, lane) in aging(&self.policy.rules) {
+                let rule = &self.policy.rules[i];
+                if flight.done & bit != 0 || (flight.first_byte_at.is_some() && rule.metric == Metric::Ttft) {
+                    continue;
+                }
+                let ago = self.ago(&flight);
+                if self.state.cases[i].edge(rule, lane, canary, ago).is_some_and(|limit| age_ms > limit) {
+                    flight.done |= bit;
+                    let exposure = self.exposure(&flight, canary, now, true);
+                    self.state.cases[i].beyond(rule, lane, exposure, true);
+                }
+            }
+        }
+        if let Some(kept) = self.state.flights.get_mut(id) {
+            *kept = flight;
+        }
+        if let Some(at) = self.next_deadline(&flight) {
+            self.state.flights.wake(id, at);
+        }
+    }
+
+    fn first_byte(&mut self, id: u64, at: u64) {
+        let Some(mut flight) = self.state.flights.get_mut(id).copied() else { return };
+        if flight.first_byte_at.is_some() {
+            return;
+        }
+        let value = at.saturating_sub(flight.at) as f64 / 1e6;
+        self.timed(&mut flight, &Metric::Ttft, value, at, true);
+        flight.first_byte_at = Some(at);
+        if let Some(kept) = self.state.flights.get_mut(id) {
+            *kept = flight;
+        }
+    }
+
+    /// A time is known. `good`: being within the limit counts; an answer that failed counts only if it was slow.
+    fn timed(&mut self, flight: &mut Flight, metric: &Metric, value: f64, known: u64, good: bool) {
+        let Some(canary) = self.side(flight.arm) else { return };
+        let ago = self.ago(flight);
+        let exposure = self.exposure(flight, canary, known, true);
+        for (bit, i, lane) in quantiles(&self.policy.rules, metric) {
+            let rule = &self.policy.rules[i];
+            if !canary && lane == Lane::Rollback && flight.drawn {
+                self.state.cases[i].note_tail(rule, value, ago);
+            }
+            if flight.done & bit != 0 {
+                continue;
+            }
+            if let Some(limit) = self.state.cases[i].edge(rule, lane, canary, ago) {
+                let bad = is_beyond(rule, value, limit);
+                if bad || good {
+                    flight.done |= bit;
+                    self.state.cases[i].beyond(rule, lane, exposure, bad);
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, flight: &Flight, at: u64, end: &End) {
+        let Some(canary) = self.side(flight.arm) else { return };
+        if end.flags.safety {
+            self.violated(canary, at);
+        }
+        if !end.outcome.is_evidence() {
+            return;
+        }
+        if canary && flight.drawn {
+            let slot = self.state.users.entry(users::slot(flight.user)).or_default();
+            self.state.answers[0] += 1.0;
+            self.state.answers[1] += f64::from(2 * *slot + 1);
+            *slot += 1;
+        }
+        let success = end.outcome == Outcome::Success && !end.flags.in_band_error;
+        let latency = at.saturating_sub(flight.at) as f64 / 1e6;
+        let mut timed = *flight;
+        let streamed = flight.first_byte_at.map(|first| first.saturating_sub(flight.at) as f64 / 1e6);
+        let ttft = streamed.or(end.ttft_us.map(|us| us as f64 / 1e3)).unwrap_or(latency);
+        if flight.first_byte_at.is_none() {
+            self.timed(&mut timed, &Metric::Ttft, ttft, at, success);
+        }
+        self.timed(&mut timed, &Metric::Latency, latency, at, success);
+        let policy = Arc::clone(&self.policy);
+        for (i, rule) in policy.rules.iter().enumerate() {
+            match rule.stat {
+                Stat::Rate => {
+                    if let Some(bad) = bad_event(&policy, &rule.metric, end, success) {
+                        let exposure = self.exposure(flight, canary, at, false);
+                        let case = &mut self.state.cases[i];
+                        case.seen += 1;
+                        case.rate(exposure, bad);
+                    }
+                }
+                Stat::Quantile(_) | Stat::Mean if success => {
+                    let known_tokens = self.state.cases[i].seen > 0;
+                    if let Some(value) = value_of(&rule.metric, end, [latency, ttft], known_tokens) {
+                        self.valued(i, rule, flight, canary, value, at);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A success has a value of a quantile or mean rule.
+    fn valued(&mut self, i: usize, rule: &Rule, flight: &Flight, canary: bool, value: f64, at: u64) {
+        let exposure = self.exposure(flight, canary, at, true);
+        let ago = self.ago(flight);
+        let case = &mut self.state.cases[i];
+        case.seen += 1;
+        if let Some(means) = &mut case.means {
+            if flight.drawn {
+                means.add(canary, exposure.slot, value, exposure.soft);
+            }
+            return;
+        }
+        if flight.drawn && exposure.soft {
+            case.show(canary, value);
+        }
+        if flight.drawn && !canary {
+            case.learn(value);
+        }
+        if !rule.metric.is_time() {
+            if flight.drawn && !canary {
+                case.note_tail(rule, value, ago);
+            }
+            for lane in Lane::ALL {
+                if let Some(limit) = case.edge(rule, lane, canary, ago) {
+                    case.beyond(rule, lane, exposure, is_beyond(rule, value, limit));
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call site; the fields of one fact")]
+    fn scored(&mut self, canary: bool, drawn: bool, user: u64, metric: &Metric, value: f64, arrived: u64, known: u64) {
+        if *metric == Metric::Safety {
+            if value > 0.0 {
+                self.violated(canary, known);
+            }
+            return;
+        }
+        let policy = Arc::clone(&self.policy);
+        for (i, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| rule.metric == *metric) {
+            let warm = arrived >= self.state.warm_until;
+            let exposure = Exposure {
+                canary,
+                drawn,
+                user,
+                slot: users::slot(user),
+                known,
+                soft: if rule.stat == Stat::Rate { arrived >= self.state.cut } else { warm },
+            };
+            let case = &mut self.state.cases[i];
+            case.seen += 1;
+            case.last = case.last.max(known);
+            match (rule.stat, &mut case.means) {
+                (Stat::Mean, Some(means)) if drawn => means.add(canary, exposure.slot, value, warm),
+                (Stat::Rate, _) => {
+                    let bad = (value >= 0.5) != (rule.metric == Metric::EvalPass);
+                    case.rate(exposure, bad);
+                }
+                (Stat::Quantile(_), _) => {
+                    if drawn && warm {
+                        case.show(canary, value);
+                    }
+                    for lane in Lane::ALL {
+                        if let Some(limit) = case.edge(rule, lane, canary, 0) {
+                            case.beyond(rule, lane, exposure, is_beyond(rule, value, limit));
+                        }
+                    }
+                    if drawn && !canary {
+                        case.learn(value);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn violated(&mut self, canary: bool, known: u64) {
+        for (case, rule) in self.state.cases.iter_mut().zip(&self.policy.rules) {
+            if rule.stat == Stat::Zero && rule.metric == Metric::Safety {
+                case.violations[usize::from(!canary)] += 1;
+                case.seen += 1;
+                case.last = known;
+            }
+        }
+    }
+
+    fn queried(&mut self, name: &str, stable: f64, canary: f64, known: u64) {
+        for (case, rule) in self.state.cases.iter_mut().zip(&self.policy.rules) {
+            if !matches!(&rule.metric, Metric::Prometheus(query) if **query == *name) {
+                continue;
+            }
+            case.seen += 1;
+            case.last = known;
+            case.query = Some((stable, canary));
+            let edge = match rule.rollback {
+                Margin::Absolute(by) => stable + by,
+                Margin::Relative(ratio) => stable * ratio,
+            };
+            let beyond = |edge: f64| match rule.direction {
+                Direction::Higher => canary > edge,
+                Direction::Lower => canary < edge,
+            };
+            let breach = beyond(edge) || rule.limit.is_some_and(beyond);
+            case.breaches = if breach { case.breaches + 1 } else { 0 };
+        }
+    }
+}
+
+fn bars(policy: &Policy, horizon: Duration) -> Bars {
+    Bars::new(f64::from(policy.tests()), policy.alpha, horizon.as_secs_f64())
+}
+
+/// Facts of one tick in an order that does not depend on how they came: by time, then kind, then what they are about.
+fn order(fact: &Fact) -> (u64, u8, u64, u64) {
+    match fact {
+        Fact::Start { id, at, .. } => (at.0, 0, *id, 0),
+        Fact::FirstByte { id, at } => (at.0, 1, *id, 0),
+        Fact::End { id, at, .. } => (at.0, 2, *id, 0),
+        Fact::Score { user, value, known, arrived, .. } => (known.0, 3, *user, value.to_bits() ^ arrived.0),
+        Fact::Query { known, canary, .. } => (known.0, 4, canary.to_bits(), 0),
+    }
+}
+
+/// The limits of quantile rules of a metric: bit in [`Flight::done`], rule, lane.
+fn quantiles<'a>(rules: &'a [Rule], metric: &'a Metric) -> impl Iterator<Item = (u128, usize, Lane)> + use<'a> {
+    limits(rules).filter(move |(_, i, _)| rules[*i].metric == *metric)
+}
+
+/// The limits that an age can pass before the end is known.
+fn aging(rules: &[Rule]) -> impl Iterator<Item = (u128, usize, Lane)> {
+    limits(rules).filter(|(bit, i, _)| *bit != 0 && rules[*i].direction == Direction::Higher)
+}
+
+/// The limits of quantile rules of times. More than 42 such rules have no bit, and are judged at the end alone.
+fn limits(rules: &[Rule]) -> impl Iterator<Item = (u128, usize, Lane)> {
+    let of_time = |rule: &Rule| matches!(rule.stat, Stat::Quantile(_)) && rule.metric.is_time();
+    rules.iter().enumerate().filter(move |(_, rule)| of_time(rule)).enumerate().flat_map(|(place, (i, _))| {
+        let bit = move |lane: usize| 1u128.checked_shl((place * 3 + lane) as u32).unwrap_or(0);
+        [(bit(0), i, Lane::Rollback), (bit(1), i, Lane::Promote), (bit(2), i, Lane::Limit)]
+    })
+}
+
+/// Whether an answer is a bad event of a rate, or no exposure of it at all.
+fn bad_event(policy: &Policy, metric: &Metric, end: &End, success: bool) -> Option<bool> {
+    let flags = &end.flags;
+    match metric {
+        Metric::Errors => Some(policy.errors.is_error(end)),
+        Metric::Timeout => Some(end.outcome == Outcome::Timeout),
+        Metric::Throttled => Some(end.outcome == Outcome::Throttled),
+        Metric::ClientError => Some(end.outcome == Outcome::ClientError),
+        Metric::CutStream => Some(flags.cut),
+        Metric::ToolError => (flags.tool_called || flags.tool_error).then_some(flags.tool_error),
+        Metric::Truncated => success.then_some(flags.truncated),
+        Metric::Refusal => success.then_some(flags.refusal),
+        Metric::Empty => success.then_some(flags.empty || end.tokens_out == Some(0)),
+        Metric::Regeneration => Some(flags.regeneration),
+        _ => None,
+    }
+}
+
+/// The value of a success, in the metric's unit. A success without tokens has none: 0, once tokens were ever counted.
+fn value_of(metric: &Metric, end: &End, times_ms: [f64; 2], tokens_known: bool) -> Option<f64> {
+    match metric {
+        Metric::Latency => Some(times_ms[0]),
+        Metric::Ttft => Some(times_ms[1]),
+        Metric::Tpot => end.tpot_us.map(|us| us as f64 / 1e3),
+        Metric::TokensOut => end.tokens_out.map(|tokens| tokens as f64).or_else(|| tokens_known.then_some(0.0)),
+        Metric::Cost => end.cost_nano.map(|nano| nano as f64 / 1e9),
+        _ => None,
     }
 }

@@ -4,15 +4,29 @@
 //! part, which also runs alone in the guard thread. [`replay`] runs a judge over a recorded trace.
 
 mod breaker;
+mod case;
+mod contest;
 mod court;
 mod facts;
+mod flight;
+mod fold;
 mod gate;
+mod means;
 mod policy;
+mod policy_file;
+pub mod replay;
+mod report;
+mod strata;
+pub mod trace;
+mod users;
 mod verdict;
+mod window;
 
 pub use breaker::{Breaker, Tripped};
-pub use court::{CheckpointError, Judge, Stage};
+pub use court::{Judge, Stage};
 pub use facts::{End, Fact, Flags, Outcome};
+pub use fold::CheckpointError;
 pub use gate::{Evidence, GateReport, GateResult};
 pub use policy::{Comparator, Direction, ErrorStatuses, Margin, Metric, On, Policy, Rule, STALE, Stat};
+pub use policy_file::PolicyFault;
 pub use verdict::{Lack, Missing, Verdict};

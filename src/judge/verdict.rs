@@ -57,7 +57,7 @@ pub struct Missing {
 }
 
 /// What is lacking, in numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Lack {
     /// No stage has been entered, or the canary's weight is 0.
     Stage,
@@ -117,6 +117,8 @@ pub enum Lack {
         /// Its bar.
         bar: f64,
     },
+    /// Records were lost on the way to the judge.
+    Dropped,
     /// Stable is failing too: nothing can be said of the canary.
     Shared {
         /// Stable's failures.
@@ -142,6 +144,7 @@ impl fmt::Display for Lack {
             Lack::Proof { have, need, eta_s: None } => write!(f, "log evidence {have:.1} of {need:.1}"),
             Lack::Estimate { have, most } => write!(f, "estimate {have:.4} is above {most:.4}"),
             Lack::Failing { evidence, bar } => write!(f, "fails: log evidence {evidence:.1} > {bar:.1}"),
+            Lack::Dropped => f.write_str("records were dropped in the last minute"),
             Lack::Shared { failed, answers } => write!(f, "stable is failing too: {failed} of {answers} answers"),
         }
     }

@@ -1,0 +1,462 @@
+//! One rule's whole docket: its tests, stable's quantile for it, its history; fed with exposures, asked for fails and proof.
+
+use std::collections::VecDeque;
+
+use crate::stats::quantile::{self, Tail};
+use crate::stats::sketch::Sketch;
+
+use super::contest::{Boundary, Contest, Reading, Terms};
+use super::means::Means;
+use super::policy::{Direction, Margin, Metric, Rule, Stat};
+use super::users::{History, Offsets, Repeats};
+use super::verdict::Lack;
+use super::window::Bars;
+
+/// Half-life of stable's histogram: follows the time of day, forgets an incident.
+const HALF_LIFE_S: f64 = 600.0;
+/// Fewest values that a quantile is taken from.
+const VALUES: u64 = 200;
+/// Remembered refreshes of u, 10 s each: a request older than that is judged by the oldest.
+const REMEMBERED: usize = 720;
+/// The odds that the first alternative of a rate has.
+const MILD: f64 = 1.25;
+
+/// Which limit of a quantile rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// The promote margin: the rollback test.
+    Rollback,
+    /// The rollback margin: the promotion test.
+    Promote,
+    /// The absolute bound.
+    Limit,
+}
+
+impl Lane {
+    pub(super) const ALL: [Lane; 3] = [Lane::Rollback, Lane::Promote, Lane::Limit];
+}
+
+/// One exposure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exposure {
+    pub(super) canary: bool,
+    pub(super) drawn: bool,
+    pub(super) user: u64,
+    pub(super) slot: u16,
+    /// When it became known.
+    pub(super) known: u64,
+    /// It arrived after the cut (and, for quantiles, the warm-up).
+    pub(super) soft: bool,
+}
+
+/// A fail of one of a rule's tests.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) enum Test {
+    Soft,
+    Twin,
+    Limit,
+}
+
+impl Test {
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Test::Soft => "",
+            Test::Twin => "/hard",
+            Test::Limit => "/limit",
+        }
+    }
+}
+
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Case {
+    /// The rollback test; of a hard rule, the hard test.
+    pub(super) soft: Option<Contest>,
+    pub(super) twin: Option<Contest>,
+    pub(super) promote: Option<Contest>,
+    pub(super) limit: Option<Contest>,
+    pub(super) means: Option<Means>,
+    history: History,
+    offsets: Offsets,
+    repeats: Repeats,
+    sketch: Sketch,
+    /// Stable's quantile at each of the last refreshes; NaN where there was none.
+    us: VecDeque<f64>,
+    /// Stable's values beyond u, and beyond the rollback margin too; slow failures, which no histogram of successes
+    /// holds, among them.
+    tails: [f64; 2],
+    /// Whether the alternatives have been fitted to stable's distribution.
+    fitted: bool,
+    /// Values of this stage, for people.
+    pub(super) shown: [Sketch; 2],
+    /// Values ever seen, of either arm, and when the last became known.
+    pub(super) seen: u64,
+    pub(super) last: u64,
+    /// Violations in this stage: canary, stable.
+    pub(super) violations: [u64; 2],
+    /// External query: last values, breaches in a row.
+    pub(super) query: Option<(f64, f64)>,
+    pub(super) breaches: u32,
+    /// A fail of a rule that only holds.
+    pub(super) failing: Option<(f64, f64)>,
+}
+
+fn rate_boundary(rule: &Rule, margin: Margin) -> Boundary {
+    match margin {
+        Margin::Absolute(by) => Boundary { times: 1.0, plus: by.abs() },
+        // A pass rate that may fall to a ratio r of stable's: fails 1 − r(1 − p).
+        Margin::Relative(ratio) if rule.metric == Metric::EvalPass => {
+            Boundary { times: ratio.min(1.0), plus: (1.0 - ratio).max(0.0) }
+        }
+        Margin::Relative(ratio) => Boundary { times: ratio, plus: 0.0 },
+    }
+}
+
+fn moved(u: f64, margin: Margin) -> f64 {
+    match margin {
+        Margin::Absolute(by) => u + by,
+        Margin::Relative(ratio) => u * ratio,
+    }
+}
+
+impl Case {
+    pub(super) fn new(rule: &Rule) -> Self {
+        let compared = matches!(rule.stat, Stat::Rate | Stat::Quantile(_));
+        let contest = |present: bool, terms: Terms| present.then(|| Contest::new(terms));
+        let scaled = !matches!(rule.metric, Metric::Quality | Metric::EvalPass);
+        let mut case = Self {
+            soft: contest(compared, Terms::Above { limit: 0.5 }),
+            twin: contest(rule.has_twin(), Terms::Above { limit: 0.5 }),
+            promote: contest(compared, Terms::Above { limit: 0.5 }),
+            limit: contest(compared && rule.limit.is_some(), Terms::Above { limit: 0.5 }),
+            means: (rule.stat == Stat::Mean).then(|| Means::new(rule.direction, scaled)),
+            history: History::default(),
+            offsets: Offsets::default(),
+            repeats: Repeats::default(),
+            sketch: Sketch::default(),
+            us: VecDeque::new(),
+            tails: [0.0; 2],
+            fitted: false,
+            shown: [Sketch::default(), Sketch::default()],
+            seen: 0,
+            last: 0,
+            violations: [0; 2],
+            query: None,
+            breaches: 0,
+            failing: None,
+        };
+        case.set_terms(rule);
+        case
+    }
+
+    fn tail(rule: &Rule) -> Tail {
+        match rule.direction {
+            Direction::Higher => Tail::Above,
+            Direction::Lower => Tail::Below,
+        }
+    }
+
+    /// The terms of each test, as stable's history has them now.
+    fn terms(&mut self, rule: &Rule) -> [Terms; 4] {
+        let (null, cap, worse) = match rule.stat {
+            Stat::Rate => (
+                rate_boundary(rule, rule.promote),
+                Some(rate_boundary(rule, rule.rollback)),
+                rate_boundary(rule, rule.rollback),
+            ),
+            _ => (Boundary::NONE, None, Boundary::NONE),
+        };
+        let (mut mild, mut share) = (MILD, 1.0);
+        let mut edge = rule.limit.unwrap_or(0.5);
+        if let Stat::Quantile(q) = rule.stat {
+            share = 0.5;
+            edge = if rule.direction == Direction::Higher { 1.0 - q } else { q };
+            if let Some(u) = self.u(0) {
+                let tail = Self::tail(rule);
+                let (promote, rollback) = (moved(u, rule.promote), moved(u, rule.rollback));
+                // The limit moved back by what lies between the margins: where stable's values would have to start
+                // from to come out above it.
+                let back = match (rule.promote, rule.rollback) {
+                    (Margin::Relative(promote), Margin::Relative(rollback)) => u * promote / rollback,
+                    _ => u - (rollback - promote),
+                };
+                mild = quantile::mild_odds(&self.sketch, tail, u, back);
+                share = quantile::kept_share(&self.sketch, tail, u, rollback, self.tails);
+                self.fitted = true;
+            }
+        }
+        [
+            Terms::Worse { null, mild, cap, hard: rule.hard },
+            Terms::Worse { null, mild, cap, hard: true },
+            Terms::Better { null: worse, share },
+            Terms::Above { limit: edge.clamp(1e-6, 0.98) },
+        ]
+    }
+
+    fn set_terms(&mut self, rule: &Rule) {
+        let terms = self.terms(rule);
+        let contests = [&mut self.soft, &mut self.twin, &mut self.promote, &mut self.limit];
+        for (contest, terms) in contests.into_iter().zip(terms) {
+            if let Some(contest) = contest {
+                contest.set_terms(terms);
+            }
+        }
+    }
+
+    /// Fresh evidence: offsets and alternatives are fixed from stable's history. `all`: the promotion test too.
+    pub(super) fn begin(&mut self, rule: &Rule, at: u64, all: bool) {
+        self.offsets = self.history.freeze(at);
+        self.fitted = false;
+        let terms = self.terms(rule);
+        let contests = [&mut self.soft, &mut self.twin, &mut self.promote, &mut self.limit];
+        for (i, (contest, terms)) in contests.into_iter().zip(terms).enumerate() {
+            if let Some(contest) = contest.as_mut().filter(|_| all || i != 2) {
+                contest.begin(terms, at);
+            }
+        }
+        if let Some(means) = &mut self.means {
+            means.begin(at);
+        }
+        if all {
+            self.shown = [Sketch::default(), Sketch::default()];
+            self.violations = [0; 2];
+            self.breaches = 0;
+            self.failing = None;
+        }
+    }
+
+    /// Stable's quantile `ago` refreshes before now.
+    pub(super) fn u(&self, ago: usize) -> Option<f64> {
+        let last = self.us.len().checked_sub(1)?;
+        self.us.get(last.saturating_sub(ago)).copied().filter(|u| u.is_finite())
+    }
+
+    /// The limit beyond which a value is bad, for a request that arrived `ago` refreshes before now.
+    pub(super) fn edge(&self, rule: &Rule, lane: Lane, canary: bool, ago: usize) -> Option<f64> {
+        match lane {
+            Lane::Limit => rule.limit.filter(|_| canary),
+            _ if !canary => self.u(ago),
+            Lane::Rollback => Some(moved(self.u(ago)?, rule.promote)),
+            Lane::Promote => Some(moved(self.u(ago)?, rule.rollback)),
+        }
+    }
+
+    /// A value that counted in stable, for the share of its tail that lies beyond the rollback margin.
+    pub(super) fn note_tail(&mut self, rule: &Rule, value: f64, ago: usize) {
+        let Some(u) = self.u(ago) else { return };
+        if is_beyond(rule, value, u) {
+            self.tails[0] += 1.0;
+            self.tails[1] += f64::from(u8::from(is_beyond(rule, value, moved(u, rule.rollback))));
+        }
+    }
+
+    /// A value of stable's successes, for u.
+    pub(super) fn learn(&mut self, value: f64) {
+        self.sketch.add(value);
+    }
+
+    /// A value of this stage, for people.
+    pub(super) fn show(&mut self, canary: bool, value: f64) {
+        self.shown[usize::from(canary)].add(value);
+    }
+
+    /// Takes u anew from what was learnt.
+    pub(super) fn refresh(&mut self, rule: &Rule, passed_s: f64) {
+        let Stat::Quantile(q) = rule.stat else { return };
+        let u = if self.sketch.seen() >= VALUES { self.sketch.quantile(q) } else { None };
+        self.us.push_back(u.unwrap_or(f64::NAN));
+        if self.us.len() > REMEMBERED {
+            self.us.pop_front();
+        }
+        self.sketch.decay(0.5f64.powf(passed_s / HALF_LIFE_S));
+        if !self.fitted && u.is_some() {
+            self.set_terms(rule);
+        }
+    }
+
+    /// One exposure of a rate rule.
+    pub(super) fn rate(&mut self, exposure: Exposure, bad: bool) {
+        let counted = bad && exposure.drawn && self.repeats.counts(exposure.user, exposure.known);
+        let Exposure { canary, slot, .. } = exposure;
+        if exposure.soft
+            && canary
+            && let Some(limit) = &mut self.limit
+        {
+            limit.add(true, slot, if exposure.drawn { counted } else { bad });
+        }
+        if !exposure.drawn {
+            return;
+        }
+        if exposure.soft {
+            for contest in [&mut self.soft, &mut self.promote].into_iter().flatten() {
+                contest.add(canary, slot, counted);
+            }
+        }
+        if let Some(twin) = self.twin.as_mut().filter(|_| counted || !bad) {
+            twin.add(canary, slot, bad);
+        }
+        if !canary {
+            self.history.add(slot, counted);
+        }
+    }
+
+    /// One exposure of a quantile rule: a value that is known to be beyond its limit, or not.
+    pub(super) fn beyond(&mut self, rule: &Rule, lane: Lane, exposure: Exposure, bad: bool) {
+        let Exposure { canary, slot, .. } = exposure;
+        match lane {
+            Lane::Limit => {
+                if let Some(limit) = self.limit.as_mut().filter(|_| exposure.soft && canary) {
+                    limit.add(true, slot, bad);
+                }
+            }
+            _ if !exposure.drawn => {}
+            Lane::Rollback => {
+                if !canary {
+                    self.history.add(slot, bad);
+                }
+                let repeat = rule.hard && bad && !self.repeats.counts(exposure.user, exposure.known);
+                if let Some(soft) = self.soft.as_mut().filter(|_| !repeat && (rule.hard || exposure.soft)) {
+                    soft.add(canary, slot, bad);
+                }
+            }
+            Lane::Promote => {
+                if let Some(promote) = self.promote.as_mut().filter(|_| exposure.soft) {
+                    promote.add(canary, slot, bad);
+                }
+            }
+        }
+    }
+
+    /// Closes what is due. `fast`: soon after a weight change. Returns whether evidence changed.
+    pub(super) fn tick(&mut self, rule: &Rule, now: u64, fast: bool, odds: f64) -> bool {
+        const QUARTER: u64 = 250_000_000;
+        const SECOND: u64 = 1_000_000_000;
+        self.history.tick(now);
+        self.repeats.tick(now);
+        let hard = if fast { QUARTER } else { SECOND };
+        let soft = match (rule.stat, fast) {
+            _ if rule.hard => hard,
+            (Stat::Quantile(_), true) => SECOND,
+            (Stat::Quantile(_), false) => 2 * SECOND,
+            _ => hard,
+        };
+        let mut changed = false;
+        let contests = [
+            (&mut self.soft, soft),
+            (&mut self.twin, hard),
+            (&mut self.promote, soft.max(SECOND)),
+            (&mut self.limit, soft),
+        ];
+        for (contest, length) in contests {
+            if let Some(contest) = contest {
+                changed |= contest.tick(now, length, &self.offsets, odds);
+            }
+        }
+        if let Some(means) = &mut self.means {
+            changed |= means.tick(now, if fast { 5 * SECOND } else { 10 * SECOND });
+        }
+        changed
+    }
+
+    /// The first of its tests that has passed its bar.
+    pub(super) fn failed(&self, rule: &Rule, now: u64, bars: &Bars) -> Option<(Test, Reading)> {
+        let tests = [(Test::Twin, &self.twin), (Test::Soft, &self.soft), (Test::Limit, &self.limit)];
+        let contests = tests.into_iter().filter_map(|(test, contest)| {
+            let reading = contest.as_ref()?.failed(now, bars)?;
+            Some((test, reading))
+        });
+        let means = self.means.iter().flat_map(|means| {
+            let margin = means.failed(now, bars, rule.promote).map(|reading| (Test::Soft, reading));
+            let bound =
+                rule.limit.and_then(|limit| means.beyond(now, bars, limit)).map(|reading| (Test::Limit, reading));
+            margin.into_iter().chain(bound)
+        });
+        contests.chain(means).find(|(_, reading)| self.above_floor(rule, reading))
+    }
+
+    fn above_floor(&self, rule: &Rule, reading: &Reading) -> bool {
+        let Some(floor) = rule.floor else { return true };
+        let own = match rule.stat {
+            Stat::Quantile(q) => self.shown[1].quantile(q).unwrap_or(f64::NAN),
+            Stat::Rate if rule.metric == Metric::EvalPass => 1.0 - reading.canary_rate,
+            _ => reading.canary_rate,
+        };
+        match rule.direction {
+            _ if rule.metric == Metric::EvalPass => own < floor,
+            Direction::Higher => own > floor,
+            Direction::Lower => own < floor,
+        }
+    }
+
+    /// φ over the whole stage, measured where the rollback test is.
+    pub(super) fn design_effect(&self) -> f64 {
+        self.soft.as_ref().map_or(1.0, Contest::design_effect)
+    }
+
+    /// What keeps this rule from being proven, or nothing. `elapsed_s`: since the stage began.
+    pub(super) fn lack(&self, rule: &Rule, bar: f64, elapsed_s: f64) -> Option<Lack> {
+        match rule.stat {
+            Stat::Zero => None,
+            Stat::Breaches(_) => (self.query.is_none()).then_some(Lack::Data),
+            Stat::Mean => self.lack_of_mean(rule, bar, elapsed_s),
+            Stat::Rate | Stat::Quantile(_) => self.lack_of_share(bar, elapsed_s),
+        }
+    }
+
+    fn lack_of_share(&self, bar: f64, elapsed_s: f64) -> Option<Lack> {
+        let (soft, promote) = (self.soft.as_ref()?, self.promote.as_ref()?);
+        let sums = promote.total();
+        if self.seen == 0 {
+            return Some(Lack::Data);
+        }
+        let design_effect = self.design_effect();
+        let have = promote.proof(design_effect, bar);
+        if have <= bar {
+            let speed = promote.drift() / design_effect / elapsed_s.max(1.0);
+            let eta_s = (speed > 0.0 && sums.n_c > 0.0).then(|| ((bar - have) / speed).max(0.0));
+            return Some(Lack::Proof { have, need: bar, eta_s });
+        }
+        let estimate = Self::estimate(soft, design_effect)?;
+        (estimate.0 > estimate.1).then_some(Lack::Estimate { have: estimate.0, most: estimate.1 })
+    }
+
+    /// The canary's share of bad events less what stable's is at its users' offsets, and the most that passes: the promote
+    /// margin plus one cluster-robust standard error.
+    pub(super) fn estimate(soft: &Contest, design_effect: f64) -> Option<(f64, f64)> {
+        let sums = soft.total();
+        if sums.n_c <= 0.0 || sums.rho_s <= 0.0 {
+            return None;
+        }
+        let expected = sums.k_s / sums.rho_s * sums.rho_c / sums.n_c;
+        let own = sums.k_c / sums.n_c;
+        let pooled = ((sums.k_c + sums.k_s + 0.5) / (sums.n_c + sums.n_s + 1.0)).min(0.99);
+        let error = (design_effect * pooled * (1.0 - pooled) * (1.0 / sums.n_c + 1.0 / sums.n_s.max(1.0))).sqrt();
+        let Terms::Worse { null, .. } = soft.terms() else { return None };
+        Some((own - expected, null.at(expected) - expected + error))
+    }
+
+    fn lack_of_mean(&self, rule: &Rule, bar: f64, elapsed_s: f64) -> Option<Lack> {
+        let means = self.means.as_ref()?;
+        let (canary, stable) = means.counts();
+        let fewest = canary.min(stable);
+        if self.seen == 0 || fewest < crate::stats::mean::FEWEST {
+            return Some(Lack::Scores { have: fewest as u64, need: crate::stats::mean::FEWEST as u64 });
+        }
+        let have = means.proof(rule.rollback).unwrap_or(0.0);
+        if have <= bar {
+            let times = means.times_needed(rule.rollback, bar);
+            let eta_s = times.map(|times| ((times - 1.0) * elapsed_s).max(0.0));
+            return Some(Lack::Proof { have, need: bar, eta_s });
+        }
+        let (difference, error, level) = means.estimate()?;
+        let margin = match rule.promote {
+            Margin::Absolute(by) => by.abs(),
+            Margin::Relative(ratio) => (ratio - 1.0).abs() * level,
+        };
+        (difference > margin + error).then_some(Lack::Estimate { have: difference, most: margin + error })
+    }
+}
+
+/// Whether a value lies beyond a rule's limit.
+pub(super) fn is_beyond(rule: &Rule, value: f64, limit: f64) -> bool {
+    Case::tail(rule).holds(value, limit)
+}

@@ -1,0 +1,467 @@
+//! One test of one rule: closed strata into cumulative log evidence, windows of it into a reading against a bar.
+//!
+//! The same machine serves the rollback test (soft and hard), the promotion test (roles exchanged), and the one-sample
+//! form of limits; [`Terms`] say which. evaluator.md sections 2, 3, 6, 7.
+
+use crate::stats::cluster::{self, Slots};
+use crate::stats::proportion::{self, Line, Pair, Weights};
+
+use super::strata::{Past, Side, Stratum};
+use super::users::Offsets;
+use super::window::{Bars, Halves, LENGTHS, Ladder, Span};
+
+/// Odds ratios of the alternatives beside the mild one: small, doubled, and up to "everything fails".
+const OMEGAS: [f64; 6] = [1.6, 2.5, 5.0, 15.0, 60.0, 400.0];
+/// Hard tests look for gross failures only.
+const HARD_OMEGAS: [f64; 4] = [5.0, 15.0, 60.0, 400.0];
+const MOST_OMEGAS: usize = 7;
+/// Strata without canary traffic are joined up to this long.
+const JOINED_NS: u64 = 5_000_000_000;
+/// A block for the design effect: long enough to hold several exposures of one user.
+const BLOCK_NS: u64 = 10_000_000_000;
+const BLOCK_LEAST: usize = 20;
+/// Hard tests count this many bad events a slot, and need as many slots with some: one user's storm is no outage.
+const HARD_EACH: f32 = 2.0;
+const HARD_SLOTS: usize = 3;
+/// Hard tests need this much evidence from events alone, which no unfinished request can bias.
+const HARD_EVENTS: f64 = 3.0;
+
+/// What a test compares.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) enum Terms {
+    /// Is the canary worse than the boundary? `mild` is the first odds ratio, `cap` bounds its rate.
+    Worse { null: Boundary, mild: f64, cap: Option<Boundary>, hard: bool },
+    /// Is the canary better than the boundary? The alternative is `share` of stable's rate.
+    Better { null: Boundary, share: f64 },
+    /// Is the canary's own rate above this?
+    Above { limit: f64 },
+}
+
+/// The canary's rate as a function of stable's at the edge of a margin: times · p + plus.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Boundary {
+    pub(super) times: f64,
+    pub(super) plus: f64,
+}
+
+impl Boundary {
+    /// No margin.
+    pub(super) const NONE: Boundary = Boundary { times: 1.0, plus: 0.0 };
+
+    pub(super) fn at(self, rate: f64) -> f64 {
+        self.times * rate + self.plus
+    }
+}
+
+/// Cumulative sums since the stage began.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Sums {
+    log: [f64; MOST_OMEGAS],
+    /// Of `log`, what the canary's bad and good events gave.
+    bad: [f64; MOST_OMEGAS],
+    good: [f64; MOST_OMEGAS],
+    /// Events-only evidence: Σ (K + k_s)·share_cost, of hard tests.
+    cost: [f64; 4],
+    pub(super) n_c: f64,
+    pub(super) k_c: f64,
+    pub(super) n_s: f64,
+    pub(super) k_s: f64,
+    /// Σ ρ of stable's and the canary's exposures.
+    pub(super) rho_s: f64,
+    pub(super) rho_c: f64,
+    /// Σ x(1−x) of stable's exposures in closed blocks.
+    variance: f64,
+    /// Evidence that an alternative that is true would have given.
+    drift: f64,
+}
+
+impl Sums {
+    fn since(mut self, start: &Sums) -> Sums {
+        for i in 0..MOST_OMEGAS {
+            self.log[i] -= start.log[i];
+            self.bad[i] -= start.bad[i];
+            self.good[i] -= start.good[i];
+        }
+        for i in 0..4 {
+            self.cost[i] -= start.cost[i];
+        }
+        self.n_c -= start.n_c;
+        self.k_c -= start.k_c;
+        self.n_s -= start.n_s;
+        self.k_s -= start.k_s;
+        self.rho_s -= start.rho_s;
+        self.rho_c -= start.rho_c;
+        self.variance -= start.variance;
+        self.drift -= start.drift;
+        self
+    }
+}
+
+/// One test.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Contest {
+    terms: Terms,
+    running: bool,
+    stratum: Stratum,
+    past: Past,
+    total: Sums,
+    starts: [[Sums; 2]; 6],
+    halves: Halves,
+    /// The canary's exposures and bad events by slot.
+    canary: Ladder<2>,
+    /// Stable's residuals by slot (the canary's own in the one-sample form).
+    residuals: Ladder<1>,
+    block: Vec<(u16, bool)>,
+    block_since: u64,
+    /// φ over the whole stage, as of the last closed block.
+    effect_whole: f64,
+}
+
+/// What a window says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Reading {
+    /// Log e-value, worst user out, divided by the design effect.
+    pub(super) evidence: f64,
+    pub(super) bar: f64,
+    pub(super) seconds: f64,
+    pub(super) design_effect: f64,
+    /// The canary's share of bad events in the window.
+    pub(super) canary_rate: f64,
+}
+
+impl Contest {
+    pub(super) fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            running: false,
+            stratum: Stratum::default(),
+            past: Past::default(),
+            total: Sums::default(),
+            starts: Default::default(),
+            halves: Halves::default(),
+            canary: Ladder::new(LENGTHS.len()),
+            residuals: Ladder::new(LENGTHS.len()),
+            block: Vec::new(),
+            block_since: 0,
+            effect_whole: cluster::design_effect(0.0, 0.0),
+        }
+    }
+
+    /// Forgets all evidence, keeps stable's rate, and begins to count. `windows`: also short ones.
+    pub(super) fn begin(&mut self, terms: Terms, at: u64) {
+        let first = if matches!(terms, Terms::Better { .. }) { LENGTHS.len() } else { 0 };
+        *self = Self {
+            terms,
+            running: true,
+            past: self.past,
+            stratum: Stratum { since: at, ..Stratum::default() },
+            halves: Halves::new(at, first),
+            canary: Ladder::new(first),
+            residuals: Ladder::new(first),
+            block_since: at,
+            ..Self::new(terms)
+        };
+    }
+
+    /// Changes the alternatives from here on: what they are may depend on the past, never on what is counted with them.
+    pub(super) fn set_terms(&mut self, terms: Terms) {
+        self.terms = terms;
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    /// One exposure, known in this tick.
+    pub(super) fn add(&mut self, canary: bool, slot: u16, bad: bool) {
+        if canary {
+            if self.running {
+                self.stratum.canary.push((slot, bad));
+            }
+        } else if !matches!(self.terms, Terms::Above { .. }) {
+            self.stratum.stable.push((slot, bad));
+        }
+    }
+
+    pub(super) fn total(&self) -> &Sums {
+        &self.total
+    }
+
+    /// Closes the stratum if it is `length_ns` old and has canary traffic, or is older than any may be. `odds`: canary
+    /// arrivals for each of stable's. Returns whether evidence changed.
+    pub(super) fn tick(&mut self, now: u64, length_ns: u64, offsets: &Offsets, odds: f64) -> bool {
+        const SLACK_NS: u64 = 5_000_000; // live ticks are not exact
+        let age = now.saturating_sub(self.stratum.since) + SLACK_NS;
+        let due = if self.stratum.canary.is_empty() { age >= JOINED_NS } else { age >= length_ns };
+        if !due {
+            return false;
+        }
+        let stratum = std::mem::take(&mut self.stratum);
+        let canary = Side::of(&stratum.canary, offsets);
+        let stable = Side::of(&stratum.stable, offsets);
+        if self.running {
+            self.turn_to(stratum.since);
+            self.count(canary, stable, odds);
+            self.canary.add(stratum.canary.iter().map(|(slot, bad)| (*slot, [1.0, f32::from(u8::from(*bad))])));
+            let own = matches!(self.terms, Terms::Above { .. });
+            self.block.extend_from_slice(if own { &stratum.canary } else { &stratum.stable });
+            if now.saturating_sub(self.block_since) >= BLOCK_NS && self.block.len() >= BLOCK_LEAST {
+                self.close_block(now, offsets);
+            }
+        }
+        self.past.add(stable, now);
+        self.stratum = Stratum { since: now, ..stratum };
+        self.stratum.canary.clear();
+        self.stratum.stable.clear();
+        self.running && canary.n > 0.0
+    }
+
+    fn turn_to(&mut self, since: u64) {
+        let (total, starts) = (self.total, &mut self.starts);
+        let (canary, residuals) = (&mut self.canary, &mut self.residuals);
+        self.halves.move_to(since, |level, adjacent| {
+            starts[level][1] = if adjacent { starts[level][0] } else { total };
+            starts[level][0] = total;
+            canary.turn(level, adjacent);
+            residuals.turn(level, adjacent);
+        });
+    }
+
+    /// Adds one stratum's log likelihood ratios.
+    fn count(&mut self, canary: Side, stable: Side, odds: f64) {
+        let total = &mut self.total;
+        total.n_c += canary.n;
+        total.k_c += canary.k;
+        total.n_s += stable.n;
+        total.k_s += stable.k;
+        total.rho_c += canary.n * canary.rho;
+        total.rho_s += stable.n * stable.rho;
+        if let Terms::Worse { hard: true, .. } = self.terms
+            && canary.k + stable.k > 0.0
+        {
+            for (cost, omega) in total.cost.iter_mut().zip(HARD_OMEGAS) {
+                *cost += (canary.k + stable.k) * proportion::share_cost(omega, odds);
+            }
+        }
+        if canary.n == 0.0 {
+            return;
+        }
+        let rate = self.past.rate(stable.rho.max(canary.rho));
+        let expected = rate * canary.rho;
+        let mut add = |i: usize, alternative: Pair, null: Pair| {
+            let weights = Weights::new(alternative, null);
+            let bad = canary.k * weights.canary_bad;
+            let good = (canary.n - canary.k) * weights.canary_good;
+            total.bad[i] += bad;
+            total.good[i] += good;
+            total.log[i] += bad + good + stable.k * weights.stable_bad + (stable.n - stable.k) * weights.stable_good;
+        };
+        match self.terms {
+            Terms::Above { limit } => {
+                for (i, omega) in omegas(1.25, false).enumerate() {
+                    let p = proportion::by_odds(limit, omega);
+                    if p > limit {
+                        add(i, Pair { stable: rate, canary: p }, Pair { stable: rate, canary: limit });
+                    }
+                }
+            }
+            Terms::Worse { null, mild, cap, hard } => {
+                let margin = null.at(expected);
+                let line = line(null, canary, stable);
+                for (i, omega) in omegas(mild, hard).enumerate() {
+                    let mut p = proportion::by_odds(margin, omega);
+                    if let (0, false, Some(cap)) = (i, hard, cap) {
+                        p = p.min(cap.at(expected));
+                    }
+                    if p > margin {
+                        let alternative = Pair { stable: rate * stable.rho, canary: p };
+                        add(i, alternative, proportion::nearest_null(alternative, line));
+                    }
+                }
+            }
+            Terms::Better { null, share } => {
+                let p = share * expected;
+                if p < null.at(expected) {
+                    let alternative = Pair { stable: rate * stable.rho, canary: p };
+                    let nearest = proportion::nearest_null(alternative, line(null, canary, stable));
+                    add(0, alternative, nearest);
+                    total.drift += canary.n * proportion::divergence(p, nearest.canary)
+                        + stable.n * proportion::divergence(alternative.stable, nearest.stable);
+                }
+            }
+        }
+    }
+
+    fn close_block(&mut self, now: u64, offsets: &Offsets) {
+        self.block_since = now;
+        let own = matches!(self.terms, Terms::Above { .. });
+        let rho = |slot: u16| if own { 1.0 } else { offsets.of(slot) };
+        self.block.sort_unstable();
+        let bad = self.block.iter().filter(|event| event.1).count() as f64;
+        let spread: f64 = self.block.iter().map(|event| rho(event.0)).sum();
+        let rate = bad / spread;
+        let residuals: Vec<(u16, [f32; 1])> = self
+            .block
+            .chunk_by(|a, b| a.0 == b.0)
+            .map(|events| {
+                let n = events.len() as f64;
+                let k = events.iter().filter(|event| event.1).count() as f64;
+                let x = (rho(events[0].0) * rate).min(0.99);
+                self.total.variance += n * x * (1.0 - x);
+                (events[0].0, [(k - x * n) as f32])
+            })
+            .collect();
+        self.residuals.add(residuals);
+        self.block.clear();
+        self.effect_whole = self.effect(Span::Whole, &self.total);
+    }
+
+    fn start(&self, span: Span) -> Sums {
+        match span {
+            Span::Whole => Sums::default(),
+            Span::Window { level, before } => self.starts[level][usize::from(before)],
+        }
+    }
+
+    fn omegas(&self) -> usize {
+        match self.terms {
+            Terms::Worse { hard: true, .. } => HARD_OMEGAS.len(),
+            Terms::Better { .. } => 1,
+            _ => MOST_OMEGAS,
+        }
+    }
+
+    /// The window whose evidence passes its bar, if any does; the corrections are made only where the raw evidence passes.
+    pub(super) fn failed(&self, now: u64, bars: &Bars) -> Option<Reading> {
+        if !self.running {
+            return None;
+        }
+        self.halves.open().find_map(|span| {
+            let start = self.start(span);
+            let bar = bars.of(span);
+            let raw = (0..self.omegas()).any(|i| self.total.log[i] - start.log[i] > bar);
+            if !raw {
+                return None;
+            }
+            let reading = self.read(span, now, bar)?;
+            (reading.evidence > bar).then_some(reading)
+        })
+    }
+
+    /// The window nearest to its bar, corrected.
+    pub(super) fn nearest(&self, now: u64, bars: &Bars) -> Option<Reading> {
+        if !self.running {
+            return None;
+        }
+        let headroom = |reading: &Reading| reading.evidence - reading.bar;
+        self.halves
+            .open()
+            .filter_map(|span| self.read(span, now, bars.of(span)))
+            .max_by(|a, b| headroom(a).total_cmp(&headroom(b)))
+    }
+
+    /// Proof that the canary is better than the boundary, over the whole stage, with a design effect measured beside it.
+    /// Below `bar` without its worst user it is shown without that correction, which is not worth its cost then.
+    pub(super) fn proof(&self, design_effect: f64, bar: f64) -> f64 {
+        let raw = self.total.log[0] / design_effect;
+        if !self.running || raw <= bar {
+            return raw;
+        }
+        self.corrected(&self.total, &self.canary.sum(Span::Whole), design_effect)
+    }
+
+    /// The evidence to be expected of the whole stage, were the alternative true.
+    pub(super) fn drift(&self) -> f64 {
+        self.total.drift
+    }
+
+    /// φ over the whole stage.
+    pub(super) fn design_effect(&self) -> f64 {
+        self.effect_whole
+    }
+
+    /// Slots that the canary touched in this stage.
+    pub(super) fn users(&self) -> usize {
+        self.canary.sum(Span::Whole).len()
+    }
+
+    fn effect(&self, span: Span, sums: &Sums) -> f64 {
+        let squares = self.residuals.sum(span).iter().map(|cell| f64::from(cell.1[0]).powi(2)).sum();
+        cluster::design_effect(squares, sums.variance)
+    }
+
+    fn read(&self, span: Span, now: u64, bar: f64) -> Option<Reading> {
+        let sums = self.total.since(&self.start(span));
+        if sums.n_c <= 0.0 {
+            return None;
+        }
+        let slots = self.canary.sum(span);
+        let design_effect = self.effect(span, &sums);
+        let evidence = match self.terms {
+            Terms::Worse { hard: true, .. } => self.hard(&sums, &slots, design_effect),
+            _ => self.corrected(&sums, &slots, design_effect),
+        };
+        Some(Reading {
+            evidence,
+            bar,
+            seconds: now.saturating_sub(self.halves.start(span)) as f64 / 1e9,
+            design_effect,
+            canary_rate: sums.k_c / sums.n_c,
+        })
+    }
+
+    /// Worst user out, divided by the design effect, mean over ω.
+    fn corrected(&self, sums: &Sums, slots: &Slots<2>, design_effect: f64) -> f64 {
+        let count = self.omegas();
+        let mut logs = [0.0; MOST_OMEGAS];
+        for (i, log) in logs.iter_mut().enumerate().take(count) {
+            let (bad, good) = means(sums, i);
+            let worst = slots.iter().map(|(_, [n, k])| f64::from(*k) * bad + f64::from(n - k) * good);
+            *log = (sums.log[i] - worst.fold(0.0, f64::max)) / design_effect;
+        }
+        proportion::log_mean_exp(&logs[..count])
+    }
+
+    /// The same for a hard test, with what a slot has beyond two bad events lifted out, and its two guards.
+    fn hard(&self, sums: &Sums, slots: &Slots<2>, design_effect: f64) -> f64 {
+        let failing = slots.iter().filter(|(_, [_, k])| *k > 0.0).count();
+        let counted: f64 = slots.iter().map(|(_, [_, k])| f64::from(k.min(HARD_EACH))).sum();
+        let excess = sums.k_c - counted;
+        let events = (0..HARD_OMEGAS.len())
+            .map(|i| {
+                let each = sums.cost[i] / (sums.k_c + sums.k_s).max(1.0);
+                counted * HARD_OMEGAS[i].ln() - (counted + sums.k_s) * each
+            })
+            .fold(f64::NEG_INFINITY, f64::max);
+        if failing < HARD_SLOTS || events <= HARD_EVENTS {
+            return 0.0;
+        }
+        let mut logs = [0.0; HARD_OMEGAS.len()];
+        for (i, log) in logs.iter_mut().enumerate() {
+            let (bad, good) = means(sums, i);
+            let worst = slots.iter().map(|(_, [n, k])| f64::from(k.min(HARD_EACH)) * bad + f64::from(n - k) * good);
+            *log = (sums.log[i] - excess * bad - worst.fold(0.0, f64::max)) / design_effect;
+        }
+        proportion::log_mean_exp(&logs)
+    }
+}
+
+/// Mean log ratio of a bad and of a good event of the canary over a window.
+fn means(sums: &Sums, i: usize) -> (f64, f64) {
+    let good = sums.n_c - sums.k_c;
+    (if sums.k_c > 0.0 { sums.bad[i] / sums.k_c } else { 0.0 }, if good > 0.0 { sums.good[i] / good } else { 0.0 })
+}
+
+fn omegas(mild: f64, hard: bool) -> impl Iterator<Item = f64> {
+    let soft = std::iter::once(mild).chain(OMEGAS).filter(move |_| !hard);
+    soft.chain(HARD_OMEGAS.into_iter().filter(move |_| hard))
+}
+
+fn line(null: Boundary, canary: Side, stable: Side) -> Line {
+    Line {
+        stable: stable.rho,
+        canary: canary.rho * null.times,
+        delta: null.plus,
+        share: canary.n / (canary.n + stable.n),
+    }
+}

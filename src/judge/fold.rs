@@ -1,0 +1,235 @@
+//! All gates folded to one verdict, and checkpoints of what it rests on.
+
+use std::sync::Arc;
+
+use crate::names::Mono;
+
+use super::case::Case;
+use super::contest::Reading;
+use super::court::{DROPPED_NS, Judge, State};
+use super::policy::{On, Policy, Rule, Stat};
+use super::verdict::{Lack, Missing, Verdict};
+
+/// Proof is looked at this often; a fail at every tick.
+const FOLD_NS: u64 = 1_000_000_000;
+/// Stable is failing too when this share of its answers of the last minute failed.
+const SHARED_SHARE: f64 = 0.3;
+const SHARED_LEAST: u64 = 8;
+const SHARED_NS: u64 = 60_000_000_000;
+/// First bytes of a checkpoint: what it is, and its form.
+const MAGIC: &[u8] = b"serin-judge-1\n";
+
+/// Why a checkpoint cannot be taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    /// It is cut, or not of this version.
+    #[error("the checkpoint cannot be read: it is cut or of another version of serin")]
+    Unreadable,
+    /// It was made under another policy.
+    #[error("the checkpoint was made under another policy")]
+    OtherPolicy,
+}
+
+impl Judge {
+    /// The verdict at `now`. `changed`: some evidence did.
+    pub(super) fn fold(&mut self, now: Mono, changed: bool) -> Verdict {
+        if self.state.stage.is_none_or(|stage| stage.weight <= 0.0) {
+            return hold(vec![Missing { rule: None, lack: Lack::Stage }]);
+        }
+        if self.state.fallen.is_none() {
+            self.state.fallen = self.fallen(now, changed);
+        }
+        if let Some((rule, reason)) = self.state.fallen.clone() {
+            return Verdict::Rollback { rule, reason };
+        }
+        if !self.state.fresh || now.0.saturating_sub(self.state.folded) >= FOLD_NS {
+            self.state.folded = now.0;
+            self.state.fresh = true;
+            self.state.lacks = self.lacks(now);
+        }
+        if self.state.lacks.is_empty() {
+            return Verdict::Advance { reason: self.proven(now) };
+        }
+        let name = |i: u16| self.policy.rules.get(usize::from(i)).map(|rule| Arc::clone(&rule.name));
+        let missing = self.state.lacks.iter().map(|(rule, lack)| Missing { rule: rule.and_then(name), lack: *lack });
+        hold(missing.collect())
+    }
+
+    /// The rollback, if one is due: zero tolerance first, then the breaker, then the tests in the order of the rules.
+    fn fallen(&mut self, now: Mono, changed: bool) -> Option<(String, String)> {
+        let policy = Arc::clone(&self.policy);
+        for (case, rule) in self.state.cases.iter_mut().zip(&policy.rules) {
+            let found = outright(case, rule);
+            if let Some(reason) = found {
+                if rule.on == On::Rollback {
+                    return Some((rule.name.to_string(), reason));
+                }
+                case.failing = Some((case.violations[0].max(u64::from(case.breaches)) as f64, 0.0));
+            }
+        }
+        if let Some(tripped) = self.state.breaker.tick(now) {
+            return Some(("breaker".to_owned(), tripped.reason));
+        }
+        if !changed {
+            return None;
+        }
+        let (bars, budgets) = (self.state.bars, self.state.budgets);
+        for (case, rule) in self.state.cases.iter_mut().zip(&policy.rules) {
+            let Some((test, reading)) = case.failed(rule, now.0, &bars) else {
+                continue;
+            };
+            if rule.on == On::Hold {
+                case.failing = Some((reading.evidence, reading.bar));
+                continue;
+            }
+            return Some((format!("{}{}", rule.name, test.suffix()), sentence(case, rule, test, &reading, budgets)));
+        }
+        None
+    }
+
+    /// What keeps the stage from advancing.
+    fn lacks(&self, now: Mono) -> Vec<(Option<u16>, Lack)> {
+        let state = &self.state;
+        let Some(stage) = state.stage else { return vec![(None, Lack::Stage)] };
+        let mut lacks = Vec::new();
+        let elapsed = now.since(Mono(state.entered));
+        if elapsed < stage.residence {
+            lacks.push((None, Lack::Residence { left_s: (stage.residence - elapsed).as_secs_f64() }));
+        }
+        if (state.answers[0] as u64) < stage.samples {
+            lacks.push((None, Lack::Requests { have: state.answers[0] as u64, need: stage.samples }));
+        }
+        if self.effective_users() < self.policy.min_users {
+            lacks.push((None, Lack::Users { have: self.effective_users(), need: self.policy.min_users }));
+        }
+        let (failed, answers) = state.breaker.stable_since(Mono(now.0.saturating_sub(SHARED_NS)));
+        if answers >= SHARED_LEAST && failed as f64 >= SHARED_SHARE * answers as f64 {
+            lacks.push((None, Lack::Shared { failed, answers }));
+        }
+        if state.dropped.is_some_and(|at| now.0.saturating_sub(at) < DROPPED_NS) {
+            lacks.push((None, Lack::Dropped));
+        }
+        let bar = (1.0 / self.policy.beta).ln();
+        let elapsed_s = elapsed.as_secs_f64();
+        for (i, (case, rule)) in state.cases.iter().zip(&self.policy.rules).enumerate() {
+            if let Some(lack) = lack_of(case, rule, bar, now, elapsed_s) {
+                lacks.push((u16::try_from(i).ok(), lack));
+            }
+        }
+        lacks
+    }
+
+    fn proven(&self, now: Mono) -> String {
+        let state = &self.state;
+        let rules = self.policy.rules.iter().zip(&state.cases).filter(|(rule, case)| rule.required || case.seen > 0);
+        format!(
+            "all {} rules proven not worse over {:.0} s: {} canary answers from {:.1} effective users",
+            rules.count(),
+            now.since(Mono(state.entered)).as_secs_f64(),
+            state.answers[0],
+            self.effective_users(),
+        )
+    }
+
+    /// Everything it knows, as bytes; restoring them changes no later verdict.
+    #[must_use]
+    pub fn checkpoint(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        let parts = (&*self.policy, &self.state);
+        // Only a type that refuses to be serialised could fail here, and none of ours does; an empty checkpoint is
+        // refused by `restore`.
+        postcard::to_stdvec(&parts).map_or_else(
+            |_| Vec::new(),
+            |body| {
+                bytes.extend_from_slice(&body);
+                bytes
+            },
+        )
+    }
+
+    /// Takes up where a checkpoint left off.
+    ///
+    /// # Errors
+    /// Bytes that are no checkpoint of this version and policy.
+    pub fn restore(policy: Arc<Policy>, bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let body = bytes.strip_prefix(MAGIC).ok_or(CheckpointError::Unreadable)?;
+        let (made_under, state): (Policy, State) =
+            postcard::from_bytes(body).map_err(|_| CheckpointError::Unreadable)?;
+        if made_under != *policy || state.cases.len() != policy.rules.len() {
+            return Err(CheckpointError::OtherPolicy);
+        }
+        Ok(Self { policy, state })
+    }
+}
+
+fn hold(missing: Vec<Missing>) -> Verdict {
+    let mut reason = String::new();
+    for item in &missing {
+        if !reason.is_empty() {
+            reason.push_str("; ");
+        }
+        reason.push_str(&item.to_string());
+    }
+    Verdict::Hold { missing, reason }
+}
+
+/// Fails that need no evidence: a violation, or breaches in a row.
+fn outright(case: &Case, rule: &Rule) -> Option<String> {
+    match rule.stat {
+        Stat::Zero if case.violations[0] > 0 => {
+            let plural = if case.violations[0] == 1 { "violation" } else { "violations" };
+            Some(format!("{} {plural}, 0 allowed; stable has {}", case.violations[0], case.violations[1]))
+        }
+        Stat::Breaches(most) if case.breaches >= most.max(1) => {
+            let (stable, canary) = case.query?;
+            Some(format!("{} breaches in a row: canary {canary}, stable {stable}; outside alpha", case.breaches))
+        }
+        _ => None,
+    }
+}
+
+/// What keeps one rule from passing.
+pub(super) fn lack_of(case: &Case, rule: &Rule, bar: f64, now: Mono, elapsed_s: f64) -> Option<Lack> {
+    if let Some((evidence, bar)) = case.failing {
+        return Some(Lack::Failing { evidence, bar });
+    }
+    if case.seen == 0 && !rule.required {
+        return None;
+    }
+    let external = rule.metric.is_score() || matches!(rule.stat, Stat::Breaches(_));
+    if external && case.seen > 0 && now.since(Mono(case.last)) > rule.stale {
+        return Some(Lack::Stale { silent_s: now.since(Mono(case.last)).as_secs_f64() });
+    }
+    case.lack(rule, bar, elapsed_s)
+}
+
+/// A rollback's numbers.
+fn sentence(case: &Case, rule: &Rule, test: super::case::Test, reading: &Reading, budgets: u32) -> String {
+    let mut text = format!(
+        "log e {:.1} > {:.1} over {:.0} s, design effect {:.1}",
+        reading.evidence, reading.bar, reading.seconds, reading.design_effect
+    );
+    let contest = match test {
+        super::case::Test::Soft => &case.soft,
+        super::case::Test::Twin => &case.twin,
+        super::case::Test::Limit => &case.limit,
+    };
+    if let Some(sums) = contest.as_ref().map(super::contest::Contest::total) {
+        text += &format!("; stage: canary {}/{}, stable {}/{}", sums.k_c, sums.n_c, sums.k_s, sums.n_s);
+    } else if let Some(means) = &case.means {
+        let (canary, stable) = means.counts();
+        let (stable_mean, canary_mean) = means.values();
+        text += &format!(
+            "; stage: canary {:.4} of {canary}, stable {:.4} of {stable}",
+            canary_mean.unwrap_or(f64::NAN),
+            stable_mean.unwrap_or(f64::NAN)
+        );
+    }
+    if let Some(limit) = rule.limit.filter(|_| test == super::case::Test::Limit) {
+        text += &format!("; limit {limit} {}", rule.metric.unit());
+    }
+    if budgets > 1 {
+        text += &format!("; alpha's budget number {budgets}");
+    }
+    text
+}

@@ -1,0 +1,174 @@
+//! Gates shown to people and machines: values, difference, interval, evidence, what is missing, in numbers and a sentence.
+
+use crate::names::Mono;
+use crate::stats::mean;
+
+use super::case::Case;
+use super::contest::{Contest, Reading};
+use super::court::Judge;
+use super::fold::lack_of;
+use super::gate::{Evidence, GateReport, GateResult};
+use super::policy::{Margin, Metric, Rule, Stat};
+
+/// Variance scale of the intervals of shares: a few bad events' worth.
+const RHO: f64 = 3.0;
+/// Level of the intervals shown.
+const LEVEL: f64 = 0.05;
+
+impl Judge {
+    /// Every gate in full, for people.
+    #[must_use]
+    pub fn report(&self, now: Mono) -> Vec<GateReport> {
+        self.policy.rules.iter().zip(&self.state.cases).map(|(rule, case)| self.gate(rule, case, now)).collect()
+    }
+
+    fn gate(&self, rule: &Rule, case: &Case, now: Mono) -> GateReport {
+        let state = &self.state;
+        let promote_bar = (1.0 / self.policy.beta).ln();
+        let elapsed_s = now.since(Mono(state.entered)).as_secs_f64();
+        let nearest = nearest(case, rule, now, self);
+        let lack = lack_of(case, rule, promote_bar, now, elapsed_s);
+        let fallen = state.fallen.as_ref().filter(|(name, _)| {
+            name.strip_prefix(&*rule.name).is_some_and(|rest| matches!(rest, "" | "/hard" | "/limit"))
+        });
+        let result = match (&lack, fallen) {
+            (_, Some(_)) | (Some(super::verdict::Lack::Failing { .. }), _) => GateResult::Fail,
+            _ if case.seen == 0 && !rule.required => GateResult::Unarmed,
+            _ if state.stage.is_none() => GateResult::Inconclusive,
+            (Some(_), None) => GateResult::Inconclusive,
+            (None, None) => GateResult::Pass,
+        };
+        let (stable, canary) = values(case, rule);
+        let design_effect = case.design_effect();
+        let samples = case.soft.as_ref().map_or_else(
+            || case.means.as_ref().map_or(case.violations[0] as f64, |means| means.counts().0),
+            |soft| soft.total().n_c,
+        );
+        let (promote, needed) = progress(case, rule, promote_bar, design_effect, samples);
+        let eta_s = match lack {
+            Some(super::verdict::Lack::Proof { eta_s, .. }) => eta_s,
+            _ => None,
+        };
+        let why = match (fallen, &lack, result) {
+            (Some((_, reason)), _, _) => format!("worse than stable: {reason}"),
+            (None, Some(lack), _) => lack.to_string(),
+            (None, None, GateResult::Unarmed) => "its source has never spoken: shown, not required".to_owned(),
+            (None, None, GateResult::Inconclusive) => "no stage has been entered".to_owned(),
+            (None, None, _) => format!("proven not worse: log evidence {promote:.1} > {promote_bar:.1}"),
+        };
+        GateReport {
+            name: rule.name.to_string(),
+            unit: rule.metric.unit(),
+            on: rule.on,
+            required: rule.required,
+            result,
+            stable,
+            canary,
+            difference: stable.zip(canary).map(|(stable, canary)| canary - stable),
+            interval: interval(case, rule, design_effect),
+            promote: in_unit(rule, rule.promote, stable),
+            rollback: in_unit(rule, rule.rollback, stable),
+            limit: rule.limit,
+            evidence: Evidence {
+                rollback: nearest.map_or(0.0, |reading| reading.evidence),
+                bar: nearest.map_or(state.bars.whole, |reading| reading.bar),
+                promote,
+                promote_bar,
+            },
+            samples: samples as u64,
+            samples_needed: needed,
+            users: case
+                .soft
+                .as_ref()
+                .map(Contest::users)
+                .or(case.means.as_ref().map(super::means::Means::users))
+                .unwrap_or(0) as u64,
+            design_effect,
+            eta_s,
+            why,
+        }
+    }
+}
+
+fn nearest(case: &Case, rule: &Rule, now: Mono, judge: &Judge) -> Option<Reading> {
+    let bars = &judge.state.bars;
+    let contests = [&case.soft, &case.twin, &case.limit].into_iter().flatten();
+    let means = case.means.as_ref().and_then(|means| means.nearest(now.0, bars, rule.promote));
+    contests
+        .filter_map(|contest| contest.nearest(now.0, bars))
+        .chain(means)
+        .max_by(|a, b| (a.evidence - a.bar).total_cmp(&(b.evidence - b.bar)))
+}
+
+/// Log evidence for not worse, and how many canary values it is expected to need.
+fn progress(case: &Case, rule: &Rule, bar: f64, design_effect: f64, samples: f64) -> (f64, Option<u64>) {
+    if let Some(means) = &case.means {
+        let needed = means.times_needed(rule.rollback, bar).map(|times| (times * samples).ceil() as u64);
+        return (means.proof(rule.rollback).unwrap_or(0.0), needed);
+    }
+    let Some(contest) = &case.promote else { return (0.0, None) };
+    let each = contest.drift() / design_effect / contest.total().n_c.max(1.0);
+    (contest.proof(design_effect, bar), (each > 0.0).then(|| (bar / each).ceil() as u64))
+}
+
+fn flips(rule: &Rule) -> bool {
+    rule.metric == Metric::EvalPass
+}
+
+fn values(case: &Case, rule: &Rule) -> (Option<f64>, Option<f64>) {
+    match rule.stat {
+        Stat::Quantile(q) => (case.shown[0].quantile(q), case.shown[1].quantile(q)),
+        Stat::Zero => (Some(case.violations[1] as f64), Some(case.violations[0] as f64)),
+        Stat::Breaches(_) => case.query.unzip(),
+        Stat::Mean => case.means.as_ref().map_or((None, None), super::means::Means::values),
+        Stat::Rate => {
+            let Some(sums) = case.soft.as_ref().map(Contest::total) else { return (None, None) };
+            let share = |k: f64, n: f64| {
+                let share = k / n;
+                (n > 0.0).then_some(if flips(rule) { 1.0 - share } else { share })
+            };
+            (share(sums.k_s, sums.n_s), share(sums.k_c, sums.n_c))
+        }
+    }
+}
+
+/// A margin as a difference in the metric's unit.
+fn in_unit(rule: &Rule, margin: Margin, stable: Option<f64>) -> Option<f64> {
+    match margin {
+        _ if rule.stat == Stat::Zero => None,
+        Margin::Absolute(by) if flips(rule) => Some(-by.abs()),
+        Margin::Absolute(by) => Some(by),
+        Margin::Relative(ratio) => stable.map(|stable| stable * (ratio - 1.0)),
+    }
+}
+
+/// An always-valid 95 % interval of the difference, canary less comparator (stats::mean::half_width).
+fn interval(case: &Case, rule: &Rule, design_effect: f64) -> Option<[f64; 2]> {
+    match rule.stat {
+        Stat::Mean => case.means.as_ref()?.interval(),
+        Stat::Rate => {
+            let (half, sums) = half_share(case, design_effect)?;
+            let difference = sums.k_c / sums.n_c - sums.k_s / sums.rho_s * sums.rho_c / sums.n_c;
+            let difference = if flips(rule) { -difference } else { difference };
+            Some([difference - half, difference + half])
+        }
+        Stat::Quantile(q) => {
+            // By order statistics: the ranks that the interval of the share beyond u leaves possible.
+            let (half, _) = half_share(case, design_effect)?;
+            let at = |share: f64| case.shown[1].quantile(share.clamp(0.0, 1.0));
+            let stable = case.shown[0].quantile(q)?;
+            Some([at(q - half)? - stable, at(q + half)? - stable])
+        }
+        Stat::Zero | Stat::Breaches(_) => None,
+    }
+}
+
+fn half_share(case: &Case, design_effect: f64) -> Option<(f64, &super::contest::Sums)> {
+    let sums = case.soft.as_ref()?.total();
+    if sums.n_c < 1.0 || sums.n_s < 1.0 || sums.rho_s <= 0.0 {
+        return None;
+    }
+    let pooled = (sums.k_c + sums.k_s + 0.5) / (sums.n_c + sums.n_s + 1.0);
+    let variance = design_effect * pooled * (1.0 - pooled) * sums.n_c * (1.0 + sums.n_c / sums.n_s);
+    Some((mean::half_width(variance, RHO, LEVEL) / sums.n_c, sums))
+}

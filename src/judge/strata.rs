@@ -1,0 +1,56 @@
+//! A stratum: the exposures that became known in one tick, and stable's rate as known before it.
+
+use super::users::Offsets;
+
+/// Half-life of the memory of stable's rate: long enough for some failures, short enough to follow a drift.
+const HALF_LIFE_NS: f64 = 300e9;
+
+/// Exposures that wait for their tick to close: slot and whether bad.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Stratum {
+    pub(super) since: u64,
+    pub(super) canary: Vec<(u16, bool)>,
+    pub(super) stable: Vec<(u16, bool)>,
+}
+
+/// One arm's part of a stratum.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Side {
+    /// Exposures.
+    pub(super) n: f64,
+    /// Bad ones.
+    pub(super) k: f64,
+    /// Mean offset of the exposures; 1 without any.
+    pub(super) rho: f64,
+}
+
+impl Side {
+    pub(super) fn of(events: &[(u16, bool)], offsets: &Offsets) -> Self {
+        let n = events.len() as f64;
+        let k = events.iter().filter(|event| event.1).count() as f64;
+        let rho: f64 = events.iter().map(|event| offsets.of(event.0)).sum();
+        Self { n, k, rho: if n > 0.0 { rho / n } else { 1.0 } }
+    }
+}
+
+/// Stable's rate per unit of offset, from strata that have closed.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Past {
+    bad: f64,
+    exposures: f64,
+    at: u64,
+}
+
+impl Past {
+    /// p̂ = (Σ k n/Σρ + ½)/(Σ n + 20), clipped so that no rate made of it passes 0.9. The ½ in 20 keeps the first guess off 0.
+    pub(super) fn rate(&self, most_rho: f64) -> f64 {
+        ((self.bad + 0.5) / (self.exposures + 20.0)).max(1e-4).min(0.9 / most_rho)
+    }
+
+    pub(super) fn add(&mut self, stable: Side, now: u64) {
+        let fade = 0.5f64.powf(now.saturating_sub(self.at) as f64 / HALF_LIFE_NS);
+        self.at = now;
+        self.bad = self.bad * fade + stable.k / stable.rho;
+        self.exposures = self.exposures * fade + stable.n;
+    }
+}

@@ -1,0 +1,197 @@
+//! The spans of time over which evidence is read: the whole stage, and short ones laid end to end, so that a
+//! regression that begins in mid-stage is not drowned by the good hours before it.
+//!
+//! Lengths L = 16 … 16,384 s from the stage's start and again from L/2. At any time two windows of a length are open:
+//! the one that began with this half and the one that began with the half before. So two remembered starts a length, and
+//! slot sums of two halves a length, are enough: O(windows) memory, whatever the traffic.
+
+use crate::stats::cluster::Slots;
+
+/// Lengths of windows, seconds: each four times the one before, so that some window starts near any onset.
+pub(super) const LENGTHS: [u64; 6] = [16, 64, 256, 1_024, 4_096, 16_384];
+/// The first of [`LENGTHS`] that means use: shorter ones hold too few scores.
+pub(super) const FIRST_OF_MEANS: usize = 2;
+const NANOS: u64 = 1_000_000_000;
+
+/// What the e-value of each window must pass (evaluator.md section 2: a union bound over tests and windows).
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Bars {
+    pub(super) whole: f64,
+    pub(super) windows: [f64; 6],
+}
+
+impl Bars {
+    /// ln(R/α) + ln 2 for the whole stage; + ln 24 (2 halves of the budget × 6 lengths × 2 phases) + ln of the number
+    /// of windows end to end for the others.
+    pub(super) fn new(tests: f64, alpha: f64, horizon_s: f64) -> Self {
+        let base = (tests / alpha).ln();
+        let window = |length: u64| base + 24f64.ln() + (horizon_s / length as f64).max(1.0).ceil().ln();
+        Self { whole: base + 2f64.ln(), windows: LENGTHS.map(window) }
+    }
+}
+
+/// Which window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Span {
+    /// The whole stage.
+    Whole,
+    /// Of `LENGTHS[level]`, begun with this half or the half before.
+    Window { level: usize, before: bool },
+}
+
+/// Which half of each length time is in, and when it began.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Halves {
+    began: u64,
+    first: usize,
+    index: [u64; 6],
+}
+
+impl Halves {
+    /// From `began` on, windows of `LENGTHS[first..]`.
+    pub(super) fn new(began: u64, first: usize) -> Self {
+        Self { began, first, index: [0; 6] }
+    }
+
+    /// Moves on to the halves that `since` lies in; tells of each length whose half changed, short ones first, and
+    /// whether exactly one half ended (else the half before it was empty).
+    pub(super) fn move_to(&mut self, since: u64, mut changed: impl FnMut(usize, bool)) {
+        for (level, length) in LENGTHS.iter().enumerate().skip(self.first) {
+            let half = since.saturating_sub(self.began) / (length * NANOS / 2);
+            if half != self.index[level] {
+                changed(level, half == self.index[level] + 1);
+                self.index[level] = half;
+            }
+        }
+    }
+
+    /// When a window began.
+    pub(super) fn start(&self, span: Span) -> u64 {
+        match span {
+            Span::Whole => self.began,
+            Span::Window { level, before } => {
+                self.began + (self.index[level] - u64::from(before)) * (LENGTHS[level] * NANOS / 2)
+            }
+        }
+    }
+
+    /// All windows that are open, the whole stage first.
+    pub(super) fn open(&self) -> impl Iterator<Item = Span> + use<> {
+        let (index, first) = (self.index, self.first);
+        let windows = (first..LENGTHS.len()).flat_map(move |level| {
+            let now = Span::Window { level, before: false };
+            let before = (index[level] > 0).then_some(Span::Window { level, before: true });
+            [Some(now), before].into_iter().flatten()
+        });
+        std::iter::once(Span::Whole).chain(windows)
+    }
+}
+
+impl Bars {
+    pub(super) fn of(&self, span: Span) -> f64 {
+        match span {
+            Span::Whole => self.whole,
+            Span::Window { level, .. } => self.windows[level],
+        }
+    }
+}
+
+/// Slot sums of every open window. Events enter the shortest half only; a half that ends is carried into the next length.
+/// What came last waits in a plain list, so that a tick costs its events and not the slots.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Ladder<const N: usize> {
+    first: usize,
+    latest: Slots<N>,
+    this: Vec<Slots<N>>,
+    before: Vec<Slots<N>>,
+    whole: Slots<N>,
+}
+
+impl<const N: usize> Ladder<N> {
+    /// For windows of `LENGTHS[first..]`; `LENGTHS.len()` for the whole stage alone.
+    pub(super) fn new(first: usize) -> Self {
+        let levels = LENGTHS.len() - first;
+        Self {
+            first,
+            latest: Slots::default(),
+            this: vec![Slots::default(); levels],
+            before: vec![Slots::default(); levels],
+            whole: Slots::default(),
+        }
+    }
+
+    pub(super) fn add(&mut self, events: impl IntoIterator<Item = (u16, [f32; N])>) {
+        const MOST: usize = 2_048; // then sorted and summed: bounded memory
+        self.latest.append(events);
+        if self.latest.len() >= MOST {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        self.this.first_mut().unwrap_or(&mut self.whole).merge(&self.latest);
+        self.latest.clear();
+    }
+
+    /// The half of `LENGTHS[level]` ended; `adjacent`: the half that now begins follows it directly.
+    pub(super) fn turn(&mut self, level: usize, adjacent: bool) {
+        if level == self.first {
+            self.settle();
+        }
+        let level = level - self.first;
+        let ended = std::mem::take(&mut self.this[level]);
+        self.this.get_mut(level + 1).unwrap_or(&mut self.whole).merge(&ended);
+        self.before[level] = if adjacent { ended } else { Slots::default() };
+    }
+
+    /// The sums of a window.
+    pub(super) fn sum(&self, span: Span) -> Slots<N> {
+        let (mut sum, upto) = match span {
+            Span::Whole => (self.whole.clone(), self.this.len()),
+            Span::Window { level, before: true } => (self.before[level - self.first].clone(), level - self.first + 1),
+            Span::Window { level, before: false } => (Slots::default(), level - self.first + 1),
+        };
+        for part in self.this[..upto].iter().rev() {
+            sum.merge(part);
+        }
+        sum.merge(&self.latest);
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bars_are_those_of_the_union_bound() {
+        let bars = Bars::new(10.0, 0.01, 86_400.0);
+        assert!((bars.whole - 7.6).abs() < 0.01);
+        assert!((bars.windows[2] - 15.9).abs() < 0.02, "256 s: {}", bars.windows[2]);
+    }
+
+    #[test]
+    fn every_window_holds_what_came_since_it_began() {
+        let mut halves = Halves::new(0, 0);
+        let mut ladder = Ladder::<1>::new(0);
+        let mut events = Vec::new();
+        for second in 0..40_000u64 {
+            if (3_000..3_700).contains(&second) {
+                continue; // a gap without strata
+            }
+            halves.move_to(second * NANOS, |level, adjacent| ladder.turn(level, adjacent));
+            let slot = (second % 97) as u16;
+            ladder.add([(slot, [1.0])]);
+            events.push((second, slot));
+            if second % 1_237 == 0 || second == 3_700 {
+                for span in halves.open() {
+                    let start = halves.start(span) / NANOS;
+                    let mut expect = Slots::<1>::default();
+                    let since: Vec<_> = events.iter().filter(|e| e.0 >= start).map(|e| (e.1, [1.0])).collect();
+                    expect.add(&since);
+                    assert_eq!(ladder.sum(span), expect, "{span:?} at {second}");
+                }
+            }
+        }
+    }
+}
