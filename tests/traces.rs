@@ -1,6 +1,6 @@
 //! The sample traces get their verdicts: in time, by a lawful rule, and never on a healthy canary.
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail by panicking")]
 
 use std::fs;
 use std::io::BufReader;
