@@ -308,3 +308,43 @@ fn the_map_in_the_docs_is_the_map_that_is_checked() {
         assert!(text.contains(&row), "docs/architecture.md lacks the row {row:?}");
     }
 }
+
+/// The faults of one configuration that needs no environment.
+fn config_faults(name: &str, text: &str) -> Vec<String> {
+    match serin::config::parse(text, name, &|_| None) {
+        Ok(_) => Vec::new(),
+        Err(faults) => vec![format!("{name}:\n{faults}")],
+    }
+}
+
+#[test]
+fn every_example_configuration_is_valid() {
+    let files = files(&root().join("config"), "toml");
+    assert!(files.len() >= 3, "config/ has examples");
+    let faults: Vec<String> = files
+        .iter()
+        .flat_map(|path| match serin::config::load(path) {
+            Ok(_) => None,
+            Err(faults) => Some(format!("{}:\n{faults}", short(path))),
+        })
+        .collect();
+    complain(&faults, "every config/*.toml loads");
+}
+
+#[test]
+fn the_configurations_in_readme_and_demo_are_valid() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks: Vec<String> =
+        readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
+    assert!(!blocks.is_empty(), "the README shows a configuration");
+    let mut faults: Vec<String> = blocks.iter().flat_map(|block| config_faults("README.md", &dedent(block))).collect();
+    for scenario in serin::demo::SCENARIOS {
+        let text = scenario.config("http://127.0.0.1:1", "http://127.0.0.1:2", 1);
+        faults.extend(config_faults(scenario.name, &text));
+    }
+    complain(&faults, "what we show must work");
+}
+
+fn dedent(block: &str) -> String {
+    block.lines().map(|line| line.strip_prefix("   ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
