@@ -445,3 +445,17 @@ fn no_text_panics_the_check() {
         assert!(parse_with(text).is_err());
     }
 }
+
+#[test]
+fn the_configurations_inside_the_manifests_are_good() {
+    for name in ["edge", "sidecar"] {
+        let path = format!("{}/deploy/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let manifest = std::fs::read_to_string(path).unwrap();
+        let (_, inside) = manifest.split_once("serin.toml: |\n").unwrap();
+        let lines = inside.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+        let text: Vec<&str> = lines.map(|line| line.get(4..).unwrap_or_default()).collect();
+        assert!(text.len() > 10, "{name}");
+        let config = parse_with(&text.join("\n")).unwrap_or_else(|faults| panic!("{name}: {faults}"));
+        assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
+    }
+}
