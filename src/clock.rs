@@ -12,7 +12,7 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System { origin: Instant },
+    System { origin: Instant, offset_ns: u64 },
     Manual(Arc<Manual>),
 }
 
@@ -23,11 +23,14 @@ struct Manual {
 }
 
 impl Clock {
-    /// The machine's clocks; the monotonic origin is now.
+    /// The machine's clocks. Monotonic time counts from 1970 as the wall clock had it at this call, so that evidence
+    /// kept by an earlier process lies in the past of this one by as long as it is old.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn system() -> Self {
-        Self(Source::System { origin: Instant::now() })
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let offset_ns = u64::try_from(since.as_nanos()).unwrap_or(0);
+        Self(Source::System { origin: Instant::now(), offset_ns })
     }
 
     /// A clock that only moves when told, starting at monotonic 0 and the wall time given.
@@ -41,8 +44,9 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn now(&self) -> Mono {
         match &self.0 {
-            Source::System { origin } => {
-                Mono(u64::try_from(Instant::now().duration_since(*origin).as_nanos()).unwrap_or(u64::MAX))
+            Source::System { origin, offset_ns } => {
+                let since = u64::try_from(Instant::now().duration_since(*origin).as_nanos()).unwrap_or(u64::MAX);
+                Mono(since.saturating_add(*offset_ns))
             }
             Source::Manual(manual) => Mono(manual.mono.load(Ordering::Relaxed)),
         }

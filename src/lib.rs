@@ -4,6 +4,7 @@
 //! `upstream`, forward) → `measure` → `evaluator` (`judge` → `rollout`) → `snapshot::live` → `journal`.
 
 pub mod admin;
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod demo;
@@ -14,6 +15,7 @@ pub mod measure;
 pub mod names;
 pub mod proxy;
 pub mod rollout;
+pub mod signal;
 pub mod snapshot;
 pub mod split;
 pub mod stats;

@@ -85,7 +85,7 @@ name_type!(
     VersionName
 );
 
-/// A point on the monotonic clock: nanoseconds since an origin of the process.
+/// A point on the monotonic clock: nanoseconds since an origin (`clock::Clock` says which).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Mono(pub u64);

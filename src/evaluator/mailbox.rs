@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::view::RolloutView;
 use crate::names::RolloutName;
 use crate::rollout::{Actor, Verb};
+use crate::snapshot::Prepared;
 
 /// Letters that may wait; a person's verbs are few.
 const LETTERS: usize = 256;
@@ -57,7 +58,7 @@ pub enum Refused {
     Unavailable(String),
 }
 
-/// A letter. `answer` is called exactly once, on the evaluator's thread, and must not block.
+/// A letter. `answer` is called exactly once for a command, on the evaluator's thread, and must not block.
 pub struct Letter {
     /// What is asked.
     pub ask: Ask,
@@ -71,6 +72,10 @@ pub enum Ask {
     Command(Command),
     /// A score from outside: `metric` of an exchange of this arm and unit.
     Score(Score),
+    /// A new file, whose tables are ready; answered by its own function, not the letter's.
+    Reload(Arc<Prepared>, Box<dyn FnOnce(Result<(), String>) + Send>),
+    /// The process ends.
+    End,
     /// Wake up and look: something was published by others (a latch of the guard or of the admin's own abort).
     Look,
 }

@@ -1,9 +1,17 @@
 //! The guard's and the judge's own OS threads: facts in, verdicts carried out, people answered.
 
+pub mod case;
+pub mod distinct;
+pub mod effects;
+pub mod guard;
 pub mod heartbeat;
 pub mod mailbox;
+pub mod picture;
+pub mod threads;
+pub mod turn;
 pub mod view;
 
+pub use effects::{Notifier, ToLog, World};
 pub use heartbeat::Heartbeat;
 pub use mailbox::{Answer, Ask, Command, Letter, Mailbox, Refused};
 pub use view::{Board, RolloutView};

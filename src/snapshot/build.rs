@@ -121,6 +121,19 @@ impl Prepared {
         self.rollouts.iter().flat_map(|(f, _)| f.targets.iter().map(|t| Arc::clone(&t.cluster))).collect()
     }
 
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Arc<config::Config> {
+        &self.config
+    }
+
+    /// One rollout's tables and the seed of its buckets.
+    #[must_use]
+    pub fn rollout(&self, name: &str) -> Option<(Arc<Fixed>, Seed)> {
+        let (fixed, seed) = self.rollouts.iter().find(|(fixed, _)| fixed.config.name.as_str() == name)?;
+        Some((Arc::clone(fixed), *seed))
+    }
+
     /// The snapshot of it: runtime state is `life`'s for each rollout by name, never reset by a reload.
     #[must_use]
     pub fn merge(&self, life: impl Fn(&config::Rollout) -> Runtime) -> Snapshot {
@@ -137,13 +150,28 @@ impl Prepared {
         }
     }
 
-    /// The snapshot that follows `current`: rollouts that stay keep their life, new ones begin with `fresh`.
+    /// The snapshot that follows `current`: rollouts that stay keep their life, new ones begin with `fresh`; those of
+    /// which `keep` says so keep their old tables too (their new version waits).
     #[must_use]
-    pub fn merge_onto(&self, current: &Snapshot, fresh: impl Fn(&config::Rollout) -> Runtime) -> Snapshot {
-        self.merge(|rollout| match current.rollout(rollout.name.as_str()) {
+    pub fn merge_onto(
+        &self,
+        current: &Snapshot,
+        keep: impl Fn(&str) -> bool,
+        fresh: impl Fn(&config::Rollout) -> Runtime,
+    ) -> Snapshot {
+        let mut next = self.merge(|rollout| match current.rollout(rollout.name.as_str()) {
             Some(known) => known.runtime.clone(),
             None => fresh(rollout),
-        })
+        });
+        for place in &mut next.rollouts {
+            let name = place.fixed.config.name.as_str();
+            if keep(name)
+                && let Some(known) = current.rollout(name)
+            {
+                *place = Arc::clone(known);
+            }
+        }
+        next
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::table::{Rollout, Runtime, Snapshot};
+use super::table::{Fixed, Rollout, Runtime, Snapshot};
+use crate::split::Seed;
 
 /// The snapshot in force. Cheap to clone; all clones are one cell.
 #[derive(Clone, Debug)]
@@ -62,17 +63,31 @@ impl Live {
 }
 
 impl Snapshot {
-    fn with_rollout(&self, at: usize, rollout: Rollout) -> Snapshot {
-        let mut rollouts = self.rollouts.clone();
-        if let Some(place) = rollouts.get_mut(at) {
-            *place = Arc::new(rollout);
-        }
+    /// The same with other tables for one rollout; `None` when there is no rollout of that name.
+    #[must_use]
+    pub fn replacing(&self, fixed: &Arc<Fixed>, seed: Seed, runtime: Runtime) -> Option<Snapshot> {
+        let name = fixed.config.name.as_str();
+        let at = self.rollouts.iter().position(|r| r.fixed.config.name.as_str() == name)?;
+        Some(self.with_rollout(at, Rollout::new(Arc::clone(fixed), runtime, seed)))
+    }
+
+    /// The same tables for a cell of their own: for rehearsals.
+    #[must_use]
+    pub fn phantom(&self) -> Snapshot {
         Snapshot {
             generation: self.generation,
-            rollouts,
+            rollouts: self.rollouts.clone(),
             routes: Arc::clone(&self.routes),
             unrouted: Arc::clone(&self.unrouted),
             config: Arc::clone(&self.config),
         }
+    }
+
+    fn with_rollout(&self, at: usize, rollout: Rollout) -> Snapshot {
+        let mut next = self.phantom();
+        if let Some(place) = next.rollouts.get_mut(at) {
+            *place = Arc::new(rollout);
+        }
+        next
     }
 }

@@ -1,0 +1,177 @@
+//! One rollout before the judge: its state, its evidence, and what it counts for people.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use sha2::{Digest, Sha256};
+
+use super::distinct::Distinct;
+use crate::config;
+use crate::journal::Failure;
+use crate::judge::{Fact, Judge, Verdict};
+use crate::names::{Arm, Mono, RolloutName};
+use crate::rollout::{Effect, State, Terms};
+use crate::snapshot::{Fixed, Latch, Runtime};
+use crate::split::OpenCohorts;
+
+/// A rollout and everything the evaluator knows of it.
+pub struct Case {
+    /// Which.
+    pub name: RolloutName,
+    /// Its tables, as the snapshot has them.
+    pub fixed: Arc<Fixed>,
+    /// What the file says.
+    pub terms: Terms,
+    /// Where it stands.
+    pub state: State,
+    /// Its evidence.
+    pub judge: Judge,
+    /// The judge's last word.
+    pub verdict: Verdict,
+    /// What people see of its arms.
+    pub counts: Counts,
+    /// A rise that waits for the disk.
+    pub pending: Option<Pending>,
+    /// Answers of rises that have been settled, to be given with the next picture.
+    pub settled: Vec<Settled>,
+    /// A drill was asked for and not yet carried out.
+    pub drill_asked: bool,
+    /// Something that people see has changed since the last picture.
+    pub changed: bool,
+}
+
+/// Who waits, and what became of it.
+pub type Settled = (Box<dyn FnOnce(super::mailbox::Answer) + Send>, Result<(), String>);
+
+/// A rise whose record is on its way to the disk: nothing of it is in force.
+pub struct Pending {
+    /// The state to be.
+    pub state: State,
+    /// What is to be done then.
+    pub rest: Vec<Effect>,
+    /// The record's word.
+    pub durable: Receiver<Result<u64, Failure>>,
+    /// When it gives up.
+    pub until: Mono,
+    /// Who waits for the answer.
+    pub answer: Option<Box<dyn FnOnce(super::mailbox::Answer) + Send>>,
+}
+
+/// Counts by arm since the last change of weight (shares) and of the release (exposure).
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Distinct units by arm, since the stage began.
+    pub users: [Distinct; 3],
+    /// Drawn arrivals by arm, since the weight changed.
+    pub drawn: [u64; 3],
+    /// Distinct units that the canary has served in this release.
+    pub exposed: Distinct,
+    /// Requests that the canary has served in this release.
+    pub exposed_requests: u64,
+    /// What they cost, billionths of a dollar.
+    pub exposed_cost_nano: u64,
+    /// Arms of canary exchanges under way, to charge their cost: only ids of the canary.
+    canary_ids: std::collections::HashSet<u64>,
+}
+
+impl Counts {
+    fn see(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Start { id, arm, user, drawn, .. } => {
+                if *drawn {
+                    self.drawn[arm.index()] += 1;
+                }
+                if *user != 0 {
+                    self.users[arm.index()].add(*user);
+                }
+                if *arm == Arm::Canary {
+                    self.exposed_requests += 1;
+                    if *user != 0 {
+                        self.exposed.add(*user);
+                    }
+                    self.canary_ids.insert(*id);
+                }
+            }
+            Fact::End { id, end, .. } if self.canary_ids.remove(id) => {
+                self.exposed_cost_nano += end.cost_nano.unwrap_or(0);
+            }
+            _ => {}
+        }
+    }
+
+    /// The weight changed: shares start anew.
+    pub fn cut(&mut self) {
+        self.drawn = [0; 3];
+    }
+
+    /// A stage began.
+    pub fn stage(&mut self) {
+        self.users = Default::default();
+        self.drawn = [0; 3];
+    }
+
+    /// A release began.
+    pub fn release(&mut self) {
+        *self = Self { canary_ids: std::mem::take(&mut self.canary_ids), ..Self::default() };
+    }
+}
+
+impl Case {
+    /// A rollout that is taken up now, in `state`.
+    #[must_use]
+    pub fn new(fixed: Arc<Fixed>, state: State, now: Mono) -> Self {
+        let config = &fixed.config;
+        Self {
+            name: config.name.clone(),
+            terms: terms(config),
+            judge: Judge::new(Arc::clone(&config.policy), now),
+            verdict: Verdict::Hold { missing: Vec::new(), reason: "nothing has been judged yet".to_owned() },
+            counts: Counts::default(),
+            pending: None,
+            settled: Vec::new(),
+            drill_asked: false,
+            changed: true,
+            fixed,
+            state: state.resume(now),
+        }
+    }
+
+    /// Takes in one fact.
+    pub fn observe(&mut self, fact: &Fact) {
+        self.judge.observe(fact);
+        self.counts.see(fact);
+    }
+}
+
+/// What the file says of a rollout, as the machine reads it.
+#[must_use]
+pub fn terms(config: &config::Rollout) -> Terms {
+    Terms {
+        rollout: config.name.clone(),
+        stable: config.stable.name.clone(),
+        canary: config.canary.as_ref().map(|canary| canary.name.clone()),
+        plan: config.plan.clone(),
+        weight: config.weight,
+        gates: gates_hash(config),
+    }
+}
+
+/// SHA-256 of the policy as JSON: what the journal holds against later changes of the gates.
+fn gates_hash(config: &config::Rollout) -> String {
+    let text = serde_json::to_vec(&*config.policy).unwrap_or_default();
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is published for a state. A latch that others have set in the meantime is never taken away here.
+#[must_use]
+pub fn runtime(state: &State) -> Runtime {
+    let open = match state.cohorts() {
+        crate::rollout::Cohorts::Closed => OpenCohorts::None,
+        crate::rollout::Cohorts::AllBut(closed) => OpenCohorts::AllBut(closed),
+    };
+    let latch = state
+        .latch
+        .as_ref()
+        .map(|latch| Arc::new(Latch { at: latch.at, actor: latch.actor.clone(), reason: latch.reason.clone() }));
+    Runtime { weight: state.weight, latch, open }
+}

@@ -1,0 +1,60 @@
+//! How many different units there were, in 4 KiB: HyperLogLog (Flajolet, Fusy, Gandouet, Meunier 2007) with 4,096
+//! registers (standard error 1.6 %), and linear counting while few are filled.
+
+/// Registers.
+const REGISTERS: usize = 1 << 12;
+
+/// A count of distinct keys.
+#[derive(Clone, Debug)]
+pub struct Distinct(Box<[u8; REGISTERS]>);
+
+impl Default for Distinct {
+    fn default() -> Self {
+        Self(Box::new([0; REGISTERS]))
+    }
+}
+
+impl Distinct {
+    /// Takes in a key, which must already be a hash.
+    pub fn add(&mut self, key: u64) {
+        // The key is a hash, but slots elsewhere use its bits too: mix once more (SplitMix64's finaliser).
+        let mut x = key.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^= x >> 31;
+        let register = (x >> 52) as usize;
+        let rank = ((x << 12) | (1 << 11)).leading_zeros() as u8 + 1;
+        if let Some(place) = self.0.get_mut(register) {
+            *place = (*place).max(rank);
+        }
+    }
+
+    /// About how many different keys there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        let m = REGISTERS as f64;
+        let zeros = self.0.iter().filter(|r| **r == 0).count();
+        let sum: f64 = self.0.iter().map(|r| 0.5f64.powi(i32::from(*r))).sum();
+        let raw = 0.7213 / (1.0 + 1.079 / m) * m * m / sum;
+        let estimate = if raw <= 2.5 * m && zeros > 0 { m * (m / zeros as f64).ln() } else { raw };
+        estimate.round() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_is_right_within_five_standard_errors() {
+        for n in [0u64, 1, 10, 500, 5_000, 20_000, 200_000] {
+            let mut distinct = Distinct::default();
+            for key in 0..n {
+                distinct.add(key);
+                distinct.add(key);
+            }
+            let error = distinct.count().abs_diff(n) as f64;
+            assert!(error <= 0.08 * n as f64, "{n}: {}", distinct.count());
+        }
+    }
+}

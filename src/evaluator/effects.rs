@@ -1,0 +1,242 @@
+//! Carries out what the machine decided, in its order: down is published, recorded, told; up is recorded durably,
+//! published, told.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+
+use super::case::{self, Case, Pending};
+use super::guard::{Order, share};
+use super::mailbox::{Ask, Letter, Mailbox};
+use crate::journal::{Failure, Journal};
+use crate::judge;
+use crate::measure::Gauges;
+use crate::names::Mono;
+use crate::rollout::{Decision, Effect, Notice, Record, State};
+use crate::snapshot::{Live, Prepared, Runtime};
+use crate::split::Weight;
+
+/// How long a rise waits for the disk before it is refused.
+pub const DISK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who is told. Must not block.
+pub trait Notifier: Send {
+    /// Takes a message.
+    fn tell(&mut self, notice: &Notice);
+}
+
+/// Tells the log.
+#[derive(Debug, Default)]
+pub struct ToLog;
+
+impl Notifier for ToLog {
+    fn tell(&mut self, notice: &Notice) {
+        tracing::info!(
+            rollout.name = %notice.rollout,
+            version.name = notice.version.as_ref().map_or("", |v| v.as_str()),
+            weight_percent = notice.weight.percent(),
+            actor = notice.actor,
+            "{}", notice.text
+        );
+    }
+}
+
+/// What effects act on.
+pub struct World {
+    /// The cell.
+    pub live: Live,
+    /// The journal; in memory where there is no store.
+    pub journal: Arc<Journal>,
+    /// The evaluator's own mailbox, by which the journal's thread wakes it.
+    pub mailbox: Mailbox,
+    /// People.
+    pub notifier: Box<dyn Notifier>,
+    /// The guard.
+    pub guard: SyncSender<Order>,
+    /// The newest file's tables.
+    pub prepared: Arc<Prepared>,
+    /// Where rollbacks are counted for the scrape.
+    pub gauges: Arc<Gauges>,
+}
+
+/// Takes a step's outcome: the case is in the new state when this returns, unless a rise waits for the disk, or its
+/// record was refused (then nothing has changed).
+///
+/// # Errors
+/// The record of a rise cannot be made durable.
+pub fn carry_out(
+    case: &mut Case,
+    world: &mut World,
+    state: State,
+    effects: Vec<Effect>,
+    now: Mono,
+) -> Result<(), String> {
+    // What was to rise is overtaken: the state it led to has been stepped from.
+    let overtaken = case.pending.take();
+    let old = std::mem::replace(&mut case.state, state);
+    case.changed |= !effects.is_empty();
+    match go_on(case, world, effects, now) {
+        Ok(None) => {}
+        Ok(Some((durable, rest))) => {
+            let state = std::mem::replace(&mut case.state, old);
+            case.pending = Some(Pending { state, rest, durable, until: now.plus(DISK_PATIENCE), answer: None });
+        }
+        Err(why) => {
+            case.state = old;
+            return Err(why);
+        }
+    }
+    if let Some(Pending { answer: Some(answer), .. }) = overtaken {
+        answer(Err(super::mailbox::Refused::Conflict {
+            why: "the change was overtaken by a later one before it was in force".to_owned(),
+            allowed: Vec::new(),
+        }));
+    }
+    Ok(())
+}
+
+/// Takes a waiting rise into force once its record is safe. `None`: still waiting.
+pub fn settle(case: &mut Case, world: &mut World, now: Mono) -> Option<Result<(), String>> {
+    let pending = case.pending.as_mut()?;
+    let word = match pending.durable.try_recv() {
+        Ok(word) => word.map_err(|failure| failure.to_string()),
+        Err(TryRecvError::Empty) if now < pending.until => return None,
+        Err(TryRecvError::Empty) => {
+            Err(format!("the journal has not answered for {DISK_PATIENCE:?}: the rise is not in force"))
+        }
+        Err(TryRecvError::Disconnected) => Err("the journal's thread has ended".to_owned()),
+    };
+    let Pending { state, rest, answer, .. } = case.pending.take()?;
+    let result = word.and_then(|_| {
+        case.state = state;
+        go_on(case, world, rest, now).map(drop)
+    });
+    case.changed = true;
+    if let Err(why) = &result {
+        tracing::error!(rollout.name = %case.name, error = %why, "a rise is refused: it could not be recorded");
+    }
+    // The answer is given by the turn, which has the picture.
+    if let Some(answer) = answer {
+        case.settled.push((answer, result.clone()));
+    }
+    Some(result)
+}
+
+type Waiting = (Receiver<Result<u64, Failure>>, Vec<Effect>);
+
+/// Carries out effects until one has to wait for the disk; returns what is left then.
+fn go_on(case: &mut Case, world: &mut World, effects: Vec<Effect>, now: Mono) -> Result<Option<Waiting>, String> {
+    let enters = effects.iter().any(|e| matches!(e, Effect::EnterStage { .. }));
+    let mut effects = effects.into_iter();
+    while let Some(effect) = effects.next() {
+        match effect {
+            Effect::Latch => publish(world, &case.name, case::runtime(&case.state)),
+            Effect::Unlatch => unlatch(world, case),
+            Effect::Weight { .. } => {
+                publish(world, &case.name, case::runtime(&case.state));
+                case.counts.cut();
+                if !enters {
+                    case.judge.weight_changed(share(case.state.weight), now);
+                }
+            }
+            Effect::EnterStage { index, stage } => enter(case, world, index, &stage, now),
+            Effect::Adopt(_) | Effect::Swap => adopt(case, world, now),
+            Effect::TakeGates => take_gates(case, world, now),
+            Effect::Drill => case.drill_asked = true,
+            Effect::Record(record) => {
+                count(world, &record);
+                let rises = effects.as_slice().iter().any(publishes);
+                if rises {
+                    return Ok(Some((record_rise(world, record)?, effects.collect())));
+                }
+                if world.journal.append(record, None).is_err() {
+                    tracing::error!(rollout.name = %case.name, "a change is in force but its record is lost: the journal's queue is full, the disk hangs");
+                }
+            }
+            Effect::Notify(notice) => world.notifier.tell(&notice),
+        }
+    }
+    Ok(None)
+}
+
+/// Queues the record of a rise; its word comes by the receiver, and a letter wakes the evaluator.
+fn record_rise(world: &World, record: Box<Record>) -> Result<Receiver<Result<u64, Failure>>, String> {
+    let (say, word) = sync_channel(1);
+    let mailbox = world.mailbox.clone();
+    let done = Box::new(move |result| {
+        if say.try_send(result).is_ok() && mailbox.post(Letter { ask: Ask::Look, answer: Box::new(|_| ()) }).is_err() {
+            tracing::debug!("the evaluator was not woken; it looks by itself soon");
+        }
+    });
+    match world.journal.append(record, Some(done)) {
+        Ok(()) => Ok(word),
+        Err(_) => Err("the journal's queue is full: the disk hangs, and a rise must be durable first".to_owned()),
+    }
+}
+
+fn publishes(effect: &Effect) -> bool {
+    !matches!(effect, Effect::Record(_) | Effect::Notify(_) | Effect::Drill)
+}
+
+fn count(world: &World, record: &Record) {
+    if matches!(record.decision, Decision::Rollback | Decision::Abort) {
+        let reason = if record.decision == Decision::Abort { "abort" } else { gate_of(&record.reason) };
+        world.gauges.rollbacks.count(&record.rollout, reason);
+    }
+}
+
+/// The gate's name at the front of a rollback's reason, `GATE: numbers`; names are few, so they may be a label.
+fn gate_of(reason: &str) -> &str {
+    reason.split(':').next().map(str::trim).filter(|name| name.len() <= 64).unwrap_or("gate")
+}
+
+fn publish(world: &World, name: &crate::names::RolloutName, next: Runtime) {
+    world.live.update_runtime(name.as_str(), |current| {
+        // A latch set by the guard or by an abort stands, whoever publishes.
+        let kept = current.latch.clone().filter(|_| next.latch.is_none());
+        Some(match kept {
+            None => next.clone(),
+            Some(latch) => Runtime { weight: Weight::ZERO, latch: Some(latch), open: crate::split::OpenCohorts::None },
+        })
+    });
+}
+
+fn unlatch(world: &World, case: &Case) {
+    let next = case::runtime(&case.state);
+    world.live.update_runtime(case.name.as_str(), |_| Some(Runtime { latch: None, ..next.clone() }));
+}
+
+fn enter(case: &mut Case, world: &World, index: usize, stage: &crate::rollout::Stage, now: Mono) {
+    let weight = share(stage.weight);
+    if index == 0 {
+        case.counts.release();
+    }
+    case.counts.stage();
+    case.judge.enter_stage(judge::Stage { weight, residence: stage.residence, samples: stage.samples }, now);
+    let order = Order::StageEntered { slot: case.fixed.slot, weight, at: now };
+    if world.guard.try_send(order).is_err() {
+        tracing::warn!(rollout.name = %case.name, "the guard could not be told of the stage; its breaker goes on as it was");
+    }
+}
+
+/// The newest file's tables come into force for this rollout.
+fn adopt(case: &mut Case, world: &World, now: Mono) {
+    let Some((fixed, seed)) = world.prepared.rollout(case.name.as_str()) else { return };
+    let next = case::runtime(&case.state);
+    world.live.update(|current| current.replacing(&fixed, seed, next.clone()));
+    case.fixed = fixed;
+    case.terms = case::terms(&case.fixed.config);
+    case.judge = judge::Judge::new(Arc::clone(&case.fixed.config.policy), now);
+    case.counts.release();
+}
+
+/// An owner takes the file's gates into a running rollout: evidence under other gates is other evidence.
+fn take_gates(case: &mut Case, world: &World, now: Mono) {
+    if let Some((fixed, _)) = world.prepared.rollout(case.name.as_str()) {
+        case.judge = judge::Judge::new(Arc::clone(&fixed.config.policy), now);
+        case.judge.enter_stage(
+            judge::Stage { weight: share(case.state.weight), residence: case.state.residence(), samples: 0 },
+            now,
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! The guard: the first reader of every ring. It runs the breaker, which latches by itself, and hands the facts on.
+//!
+//! A thread of its own, so that a canary that simply breaks is cut while the evaluator hangs (design section 10).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::Duration;
+
+use super::mailbox::{Ask, Letter, Mailbox};
+use crate::clock::Clock;
+use crate::judge::{Breaker, Policy};
+use crate::measure::gauges::Gauges;
+use crate::measure::ring::{self, Record};
+use crate::names::{Arm, Mono};
+use crate::snapshot::{Latch, Live, Rollout};
+use crate::split::{OpenCohorts, Weight};
+
+/// How often the rings are drained.
+pub const DRAIN_EVERY: Duration = Duration::from_millis(10);
+/// Batches on their way to the evaluator; a minute and more of its being hung.
+pub const BATCHES: usize = 8_192;
+/// Who latched, when the breaker did.
+pub const BREAKER: &str = "breaker";
+
+/// Facts in the order in which they became known, as one drain found them.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The facts.
+    pub records: Vec<Record>,
+    /// Records lost before these: the judge's window with them can hold or roll back, never advance.
+    pub dropped: u64,
+}
+
+/// What the evaluator tells the guard.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Order {
+    /// A stage was entered: the breaker starts anew.
+    StageEntered {
+        /// The rollout's slot.
+        slot: u32,
+        /// The canary's share, 0 to 1.
+        weight: f64,
+        /// When.
+        at: Mono,
+    },
+}
+
+/// What the guard is made of.
+pub struct Parts {
+    /// One for each worker.
+    pub rings: Vec<ring::Reader>,
+    /// The snapshot in force; the guard's one write to it is the latch.
+    pub live: Live,
+    /// The way to the evaluator.
+    pub batches: SyncSender<Batch>,
+    /// To wake the evaluator after a latch.
+    pub mailbox: Mailbox,
+    /// From the evaluator; its end is the guard's.
+    pub orders: Receiver<Order>,
+    /// Counts of the data plane.
+    pub gauges: Arc<Gauges>,
+    /// The source of time.
+    pub clock: Clock,
+}
+
+struct Watched {
+    breaker: Breaker,
+    policy: Arc<Policy>,
+    weight: Weight,
+}
+
+/// The guard's state between two drains.
+pub struct Guard {
+    parts: Parts,
+    watched: HashMap<u32, Watched>,
+    lost_before: u64,
+    unsent: u64,
+}
+
+impl Guard {
+    /// A guard that has seen nothing.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, watched: HashMap::new(), lost_before: 0, unsent: 0 }
+    }
+
+    /// Drains until the evaluator's side of the orders is gone.
+    pub fn run(mut self) {
+        loop {
+            match self.parts.orders.recv_timeout(DRAIN_EVERY) {
+                Ok(order) => self.heed(order),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.turn();
+        }
+    }
+
+    fn heed(&mut self, order: Order) {
+        let Order::StageEntered { slot, weight, at } = order;
+        if let Some(watched) = self.watched.get_mut(&slot) {
+            watched.breaker.stage_entered(weight, at);
+        }
+    }
+
+    /// One drain: facts to breakers, breakers to the latch, facts to the evaluator.
+    pub fn turn(&mut self) {
+        let snapshot = self.parts.live.load();
+        for rollout in &snapshot.rollouts {
+            self.watch(rollout);
+        }
+        let batch = self.drain();
+        for record in &batch.records {
+            if let Some(watched) = self.watched.get_mut(&record.rollout) {
+                watched.breaker.observe(&record.fact);
+            }
+        }
+        let now = self.parts.clock.now();
+        for rollout in &snapshot.rollouts {
+            if rollout.split.latched || !rollout.fixed.config.evaluator.enabled {
+                continue;
+            }
+            let tripped = self.watched.get_mut(&rollout.fixed.slot).and_then(|w| w.breaker.tick(now));
+            if let Some(tripped) = tripped {
+                self.latch(rollout, &tripped.reason);
+            }
+        }
+        self.hand_on(batch);
+    }
+
+    fn watch(&mut self, rollout: &Rollout) {
+        let policy = &rollout.fixed.config.policy;
+        let fresh = || Watched { breaker: Breaker::new(policy), policy: Arc::clone(policy), weight: Weight::ZERO };
+        let watched = self.watched.entry(rollout.fixed.slot).or_insert_with(fresh);
+        if !Arc::ptr_eq(&watched.policy, policy) && *watched.policy != **policy {
+            *watched = fresh();
+        }
+        if watched.weight != rollout.split.weight {
+            watched.weight = rollout.split.weight;
+            watched.breaker.weight_changed(share(rollout.split.weight));
+        }
+    }
+
+    fn drain(&mut self) -> Batch {
+        let mut records = Vec::new();
+        let mut lost = 0;
+        for ring in &mut self.parts.rings {
+            // Bounded by what was there when the drain began, or one fast worker could hold it for ever.
+            for _ in 0..ring::RING_RECORDS {
+                let Some(record) = ring.pop() else { break };
+                records.push(record);
+            }
+            lost += ring.dropped();
+        }
+        if self.parts.rings.len() > 1 {
+            records.sort_by_key(|record| record.fact.known());
+        }
+        let dropped = lost - self.lost_before + std::mem::take(&mut self.unsent);
+        if lost != self.lost_before {
+            self.parts.gauges.observations_dropped.fetch_add(lost - self.lost_before, Ordering::Relaxed);
+            self.lost_before = lost;
+        }
+        Batch { records, dropped }
+    }
+
+    /// Takes the canary to 0 without asking anybody.
+    fn latch(&self, rollout: &Rollout, reason: &str) {
+        let name = rollout.fixed.config.name.as_str();
+        let latch =
+            Arc::new(Latch { at: self.parts.clock.wall(), actor: BREAKER.to_owned(), reason: reason.to_owned() });
+        self.parts.live.update_runtime(name, |runtime| {
+            runtime.latch.is_none().then(|| crate::snapshot::Runtime {
+                weight: Weight::ZERO,
+                latch: Some(Arc::clone(&latch)),
+                open: OpenCohorts::None,
+            })
+        });
+        tracing::warn!(
+            rollout.name = name,
+            arm = Arm::Canary.as_str(),
+            reason,
+            "the breaker opened: the canary is at 0 %"
+        );
+        let look = Letter { ask: Ask::Look, answer: Box::new(|_| ()) };
+        if self.parts.mailbox.post(look).is_err() {
+            tracing::warn!(
+                rollout.name = name,
+                "the evaluator could not be woken; it will see the latch at its next turn"
+            );
+        }
+    }
+
+    fn hand_on(&mut self, batch: Batch) {
+        if batch.records.is_empty() && batch.dropped == 0 {
+            return;
+        }
+        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = self.parts.batches.try_send(batch) {
+            let lost = batch.records.len() as u64;
+            self.unsent = batch.dropped + lost;
+            self.parts.gauges.observations_dropped.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A weight as the share of units, 0 to 1.
+#[must_use]
+pub fn share(weight: Weight) -> f64 {
+    f64::from(weight.buckets()) / f64::from(Weight::FULL.buckets())
+}

@@ -1,0 +1,393 @@
+//! One turn of the evaluator: letters, facts, latches of others, verdicts, ticks, pictures. `now` is an argument.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use super::case::{self, Case};
+use super::effects::{self, World};
+use super::guard::{BREAKER, Batch};
+use super::heartbeat::Heartbeat;
+use super::mailbox::{Answer, Ask, Command, Letter, Refused};
+use super::picture;
+use super::view::{Board, RolloutView};
+use crate::journal::Kept;
+use crate::judge::Verdict;
+use crate::names::{Mono, RolloutName};
+use crate::rollout::{Actor, Event, Now, Refusal, RefusalKind, Role, State, Verb, machine};
+use crate::snapshot::{Prepared, Snapshot};
+
+/// At least four ticks a second.
+pub const TICK_EVERY: Duration = Duration::from_millis(250);
+/// Pictures are painted after every change, and this often.
+const PAINT_EVERY: Duration = Duration::from_secs(1);
+
+/// What is known of a rollout from before a restart.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its last state in the journal.
+    pub state: State,
+    /// Its evidence, where a checkpoint was kept.
+    pub kept: Option<Kept>,
+}
+
+/// The judge of all rollouts of this process.
+pub struct Evaluator {
+    cases: Vec<Case>,
+    world: World,
+    board: Board,
+    heartbeat: Heartbeat,
+    last_turn: Option<Mono>,
+    last_paint: Option<Mono>,
+    last_tick: Option<Mono>,
+}
+
+impl Evaluator {
+    /// An evaluator of the rollouts of `world.prepared`, each taken up where `state` says (of the journal), or new.
+    /// The snapshot is brought to those states; a file that has changed meanwhile is heeded.
+    pub fn new(
+        mut world: World,
+        board: Board,
+        heartbeat: Heartbeat,
+        now: Now,
+        known: impl Fn(&RolloutName) -> Option<Known>,
+    ) -> Self {
+        let snapshot = world.live.load();
+        let mut cases = Vec::new();
+        for rollout in &snapshot.rollouts {
+            let config = &rollout.fixed.config;
+            let known = known(&config.name);
+            let mut state = known.as_ref().map_or_else(|| State::initial(&case::terms(config)), |k| k.state.clone());
+            let kept = known.and_then(|k| k.kept).filter(|kept| state.catch_up(&kept.state));
+            let mut case = Case::new(Arc::clone(&rollout.fixed), state, now.mono);
+            take_up(&mut case, &mut world, kept.as_ref(), now);
+            cases.push(case);
+        }
+        let mut this = Self { cases, world, board, heartbeat, last_turn: None, last_paint: None, last_tick: None };
+        this.tick(now);
+        this.paint(now, true);
+        this
+    }
+
+    /// One turn. Facts first, so that a letter is answered on the newest evidence.
+    pub fn turn(&mut self, letters: Vec<Letter>, batches: Vec<Batch>, now: Now) {
+        self.mind_the_gap(now);
+        for batch in batches {
+            self.observe(&batch, now);
+        }
+        self.adopt_latches(now);
+        let mut changed = false;
+        for letter in letters {
+            changed = true;
+            self.open(letter, now);
+        }
+        if self.last_tick.is_none_or(|at| now.mono.since(at) >= TICK_EVERY) {
+            self.last_tick = Some(now.mono);
+            self.tick(now);
+        }
+        for case in &mut self.cases {
+            if effects::settle(case, &mut self.world, now.mono).is_some() {
+                changed = true;
+            }
+        }
+        let due = self.last_paint.is_none_or(|at| now.mono.since(at) >= PAINT_EVERY);
+        self.paint(now, due || changed);
+        self.last_turn = Some(now.mono);
+        self.heartbeat.beat(now.mono, now.wall);
+    }
+
+    /// A turn that comes late was a stale heartbeat: what stood as proof must be proven again.
+    fn mind_the_gap(&mut self, now: Now) {
+        let Some(last) = self.last_turn else { return };
+        let gap = now.mono.since(last);
+        for at in 0..self.cases.len() {
+            if gap > self.cases[at].fixed.config.evaluator.heartbeat_timeout {
+                self.apply_quietly(at, Event::HeartbeatLost, now);
+                self.apply_quietly(at, Event::HeartbeatFound, now);
+            }
+        }
+    }
+
+    fn observe(&mut self, batch: &Batch, now: Now) {
+        for record in &batch.records {
+            if let Some(case) = self.cases.iter_mut().find(|c| c.fixed.slot == record.rollout) {
+                case.observe(&record.fact);
+            }
+        }
+        if batch.dropped > 0 {
+            for case in &mut self.cases {
+                case.judge.records_dropped(now.mono);
+            }
+        }
+    }
+
+    /// A latch that the guard or an abort has published is taken into the state before anything else is published.
+    fn adopt_latches(&mut self, now: Now) {
+        let snapshot = self.world.live.load();
+        for at in 0..self.cases.len() {
+            let case = &self.cases[at];
+            let Some(latch) = snapshot.rollout(case.name.as_str()).and_then(|r| r.runtime.latch.clone()) else {
+                continue;
+            };
+            if case.state.latch.is_some() {
+                continue;
+            }
+            let event = if latch.actor == BREAKER {
+                Event::Tripped { reason: latch.reason.clone() }
+            } else {
+                let actor = Actor::new(latch.actor.clone(), &[Role::Owner]);
+                Event::Command { verb: Verb::Abort, actor, reason: latch.reason.clone() }
+            };
+            self.apply_quietly(at, event, now);
+            if self.cases[at].state.latch.is_none() {
+                // Nothing ran that could be rolled back: a latch without a rollout would stand for ever.
+                let next = case::runtime(&self.cases[at].state);
+                self.world.live.update_runtime(self.cases[at].name.as_str(), |_| Some(next.clone()));
+            }
+        }
+    }
+
+    fn open(&mut self, letter: Letter, now: Now) {
+        match letter.ask {
+            Ask::Look | Ask::End => {}
+            Ask::Score(score) => {
+                if let Some(case) = self.cases.iter_mut().find(|c| c.name == score.rollout) {
+                    case.observe(&score.fact);
+                }
+            }
+            Ask::Reload(prepared, answer) => answer(self.reload(&prepared, now)),
+            Ask::Command(command) => self.command(command, letter.answer, now),
+        }
+    }
+
+    fn command(&mut self, command: Command, answer: Box<dyn FnOnce(Answer) + Send>, now: Now) {
+        let Some(at) = self.cases.iter().position(|c| c.name == command.rollout) else {
+            return answer(Err(Refused::NotFound(command.rollout.to_string())));
+        };
+        let case = &self.cases[at];
+        if command.if_match.is_some_and(|seen| seen != case.state.generation) {
+            return answer(Err(Refused::Changed(case.state.generation)));
+        }
+        let goes_down = matches!(command.verb, Verb::Abort);
+        if case.pending.is_some() && !goes_down {
+            return answer(Err(Refused::Unavailable(
+                "a change of this rollout is on its way to the disk; try again in a second".to_owned(),
+            )));
+        }
+        let event = Event::Command { verb: command.verb, actor: command.actor, reason: command.reason };
+        match self.apply(at, event, now) {
+            Ok(()) => {
+                let case = &mut self.cases[at];
+                match case.pending.as_mut() {
+                    Some(pending) => pending.answer = Some(answer),
+                    None => answer(Ok(Arc::new(picture::paint(case, now, Duration::ZERO)))),
+                }
+            }
+            Err(refused) => answer(Err(refused)),
+        }
+    }
+
+    fn apply(&mut self, at: usize, event: Event, now: Now) -> Result<(), Refused> {
+        let case = &mut self.cases[at];
+        // A waiting rise is stepped from as if it were in force, so that its record and what follows agree.
+        let from = case.pending.as_ref().map_or(&case.state, |pending| &pending.state);
+        let (state, effects) = machine::step(&case.terms, from, event, now).map_err(refused)?;
+        if effects.is_empty() && case.pending.is_some() {
+            return Ok(());
+        }
+        effects::carry_out(case, &mut self.world, state, effects, now.mono).map_err(Refused::Unavailable)?;
+        if std::mem::take(&mut case.drill_asked) {
+            self.drill(at, now);
+        }
+        Ok(())
+    }
+
+    fn apply_quietly(&mut self, at: usize, event: Event, now: Now) {
+        if let Err(refused) = self.apply(at, event, now) {
+            tracing::warn!(rollout.name = %self.cases[at].name, error = %refused, "an event could not be carried out");
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        for at in 0..self.cases.len() {
+            let case = &mut self.cases[at];
+            if case.fixed.config.evaluator.enabled && case.fixed.config.canary.is_some() {
+                let verdict = case.judge.tick(now.mono);
+                let waits = case.pending.is_some() && !matches!(verdict, Verdict::Rollback { .. });
+                case.verdict = verdict.clone();
+                if !waits {
+                    self.apply_quietly(at, Event::Judged(verdict), now);
+                }
+            }
+            if self.cases[at].pending.is_none() {
+                self.apply_quietly(at, Event::Tick, now);
+            }
+        }
+    }
+
+    /// Rehearses a rollback on a phantom of the rollout: the same cell type, the same update, a reader that must see it.
+    fn drill(&mut self, at: usize, now: Now) {
+        let case = &self.cases[at];
+        let phantom = crate::snapshot::Live::new(self.world.live.load().phantom());
+        let mut reader = phantom.cache();
+        let before = std::hint::black_box(reader.load().generation);
+        phantom.update_runtime(case.name.as_str(), |_| {
+            let latch = crate::snapshot::Latch { at: now.wall, actor: "drill".to_owned(), reason: "drill".to_owned() };
+            Some(crate::snapshot::Runtime { latch: Some(Arc::new(latch)), ..Default::default() })
+        });
+        let seen = reader.load();
+        let zero = seen.generation != before && seen.rollout(case.name.as_str()).is_some_and(|r| r.split.latched);
+        let failed = (!zero).then(|| "a reader did not see the latch".to_owned());
+        self.apply_quietly(at, Event::Drilled { took: Duration::ZERO, failed }, now);
+    }
+
+    /// Takes a new file: every rollout's machine must agree, or nothing changes.
+    fn reload(&mut self, prepared: &Arc<Prepared>, now: Now) -> Result<(), String> {
+        let mut steps = Vec::new();
+        for rollout in &prepared.config().rollouts {
+            let terms = case::terms(rollout);
+            let Some(at) = self.cases.iter().position(|c| c.name == rollout.name) else { continue };
+            let state = &self.cases[at].state;
+            let step = match machine::reconcile(state, &terms) {
+                None => None,
+                Some(event) => {
+                    let step = machine::step(&terms, state, event, now)
+                        .map_err(|refusal| format!("rollouts.{}: {}", rollout.name, refusal.why))?;
+                    Some(step)
+                }
+            };
+            steps.push((at, terms, step));
+        }
+        // Rollouts that the file no longer has: whatever runs of them is at its end.
+        for at in 0..self.cases.len() {
+            let gone = prepared.rollout(self.cases[at].name.as_str()).is_none();
+            if gone {
+                self.apply_quietly(at, Event::CanaryRemoved, now);
+            }
+        }
+        self.world.prepared = Arc::clone(prepared);
+        for (at, terms, step) in steps {
+            let case = &mut self.cases[at];
+            case.terms = terms;
+            case.changed = true;
+            if let Some((state, effects)) = step {
+                effects::carry_out(case, &mut self.world, state, effects, now.mono)
+                    .map_err(|why| format!("rollouts.{}: {why}", case.name))?;
+            }
+        }
+        let waiting = |case: &Case| case.state.version.is_some() && case.state.version != case.terms.canary;
+        let keeps: Vec<String> = self.cases.iter().filter(|c| waiting(c)).map(|c| c.name.to_string()).collect();
+        let snapshot = self.world.live.update(|current: &Snapshot| {
+            let keep = |name: &str| keeps.iter().any(|k| k == name);
+            Some(prepared.merge_onto(current, keep, |_| crate::snapshot::Runtime::default()))
+        });
+        self.follow(&snapshot, now);
+        Ok(())
+    }
+
+    /// Cases for the rollouts of the new snapshot, in its order; those that stay keep everything.
+    fn follow(&mut self, snapshot: &Snapshot, now: Now) {
+        let mut old = std::mem::take(&mut self.cases);
+        for rollout in &snapshot.rollouts {
+            let name = &rollout.fixed.config.name;
+            match old.iter().position(|c| c.name == *name) {
+                Some(at) => {
+                    let mut case = old.swap_remove(at);
+                    if !Arc::ptr_eq(&case.fixed, &rollout.fixed) {
+                        let same_gates = case.fixed.config.policy == rollout.fixed.config.policy;
+                        let frozen = !same_gates && case.state.has_canary_traffic();
+                        if !same_gates && !frozen {
+                            case.judge = crate::judge::Judge::new(Arc::clone(&rollout.fixed.config.policy), now.mono);
+                        }
+                        if frozen {
+                            tracing::warn!(rollout.name = %name, "the file's gates differ from those in force; they are frozen until the rollout ends, or until an owner takes them in (`gates`)");
+                        }
+                        case.fixed = Arc::clone(&rollout.fixed);
+                    }
+                    case.changed = true;
+                    self.cases.push(case);
+                }
+                None => {
+                    let state = State::initial(&case::terms(&rollout.fixed.config));
+                    self.cases.push(Case::new(Arc::clone(&rollout.fixed), state, now.mono));
+                }
+            }
+        }
+    }
+
+    /// Hands every rollout's evidence on to be written; what finds no room is written the next time.
+    pub fn keep(&self, evidence: &SyncSender<(RolloutName, Kept)>) {
+        for case in self.cases.iter().filter(|c| c.state.has_canary_traffic()) {
+            let kept = Kept { state: case.state.clone(), judge: case.judge.checkpoint() };
+            if evidence.try_send((case.name.clone(), kept)).is_err() {
+                tracing::warn!(rollout.name = %case.name, "the evidence was not kept this time: the disk is behind");
+            }
+        }
+    }
+
+    fn paint(&mut self, now: Now, due: bool) {
+        if !due && !self.cases.iter().any(|c| c.changed || !c.settled.is_empty()) {
+            return;
+        }
+        self.last_paint = Some(now.mono);
+        let mut views: Vec<Arc<RolloutView>> = Vec::with_capacity(self.cases.len());
+        for case in &mut self.cases {
+            case.changed = false;
+            let view = Arc::new(picture::paint(case, now, Duration::ZERO));
+            for (answer, result) in case.settled.drain(..) {
+                answer(result.map(|()| Arc::clone(&view)).map_err(Refused::Unavailable));
+            }
+            views.push(view);
+        }
+        self.board.post(views);
+    }
+}
+
+/// Brings the snapshot to a case's state at the start, and the state to the file.
+fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, now: Now) {
+    let next = case::runtime(&case.state);
+    world.live.update_runtime(case.name.as_str(), |_| Some(next.clone()));
+    if let Some(event) = machine::reconcile(&case.state, &case.terms) {
+        let step = machine::step(&case.terms, &case.state, event, now).or_else(|refusal| {
+            tracing::error!(rollout.name = %case.name, error = %refusal.why, "the file changed while serin was down in a way that a running rollout forbids: it is aborted");
+            machine::step(&case.terms, &case.state, Event::CanaryRemoved, now)
+        });
+        match step {
+            Ok((state, effects)) => {
+                if let Err(why) = effects::carry_out(case, world, state, effects, now.mono) {
+                    tracing::error!(rollout.name = %case.name, error = %why, "the file's change could not be recorded");
+                }
+            }
+            Err(refusal) => {
+                tracing::error!(rollout.name = %case.name, error = %refusal.why, "the file's change is refused")
+            }
+        }
+    }
+    if let Some(kept) = kept {
+        match crate::judge::Judge::restore(Arc::clone(&case.fixed.config.policy), &kept.judge) {
+            Ok(judge) => {
+                case.judge = judge;
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(rollout.name = %case.name, error = %error, "the evidence cannot be taken up: the stage's proof starts anew");
+            }
+        }
+    }
+    if let (Some(plan), Some(index)) = (case.state.plan.clone(), case.state.stage) {
+        let weight = super::guard::share(case.state.weight);
+        let samples = plan.stages.get(index).map_or(0, |s| s.samples);
+        case.judge.enter_stage(crate::judge::Stage { weight, residence: plan.residence_of(index), samples }, now.mono);
+    } else if case.state.has_canary_traffic() {
+        case.judge.weight_changed(super::guard::share(case.state.weight), now.mono);
+    }
+}
+
+fn refused(refusal: Refusal) -> Refused {
+    match refusal.kind {
+        RefusalKind::Forbidden => Refused::Forbidden(refusal.why),
+        RefusalKind::Conflict => Refused::Conflict { why: refusal.why, allowed: refusal.allowed },
+        RefusalKind::Invalid => Refused::Invalid(refusal.why),
+        RefusalKind::Stale => Refused::Unavailable(refusal.why),
+    }
+}
