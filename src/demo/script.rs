@@ -134,7 +134,7 @@ pub const HISTORY: Duration = Duration::from_secs(11);
 /// How long a whole scenario may take before it counts as stuck.
 pub const PATIENCE: Duration = Duration::from_secs(150);
 /// Requests a second of all users together.
-pub const RATE: f64 = 200.0;
+pub const RATE: f64 = 300.0;
 /// Users.
 pub const USERS: u32 = 400;
 

@@ -309,7 +309,8 @@ async fn live(load: Load, book: Arc<Mutex<Book>>, mut stopped: watch::Receiver<b
 }
 
 /// Running sums of n^−zipf, the last one 1.
-fn cumulative_activity(users: u32, zipf: f64) -> Vec<f64> {
+#[must_use]
+pub fn cumulative_activity(users: u32, zipf: f64) -> Vec<f64> {
     let mut sum = 0.0;
     let mut sums: Vec<f64> = (1..=users.max(1))
         .map(|rank| {
@@ -321,7 +322,9 @@ fn cumulative_activity(users: u32, zipf: f64) -> Vec<f64> {
     sums
 }
 
-fn pick(activity: &[f64], unit: f64) -> u32 {
+/// The user at `unit` (0..1) of the running sums of activity.
+#[must_use]
+pub fn pick(activity: &[f64], unit: f64) -> u32 {
     let index = activity.partition_point(|sum| *sum <= unit).min(activity.len() - 1);
     u32::try_from(index).unwrap_or(u32::MAX)
 }
