@@ -98,6 +98,12 @@ pub(super) struct Case {
     pub(super) breaches: u32,
     /// A fail of a rule that only holds.
     pub(super) failing: Option<(f64, f64)>,
+    /// Evidence changed since fails were looked for, and since proof was.
+    pub(super) changed: bool,
+    unproven: bool,
+    lack: Option<Lack>,
+    /// Log evidence for not worse, when proof was last looked for.
+    pub(super) proof: f64,
 }
 
 fn rate_boundary(rule: &Rule, margin: Margin) -> Boundary {
@@ -143,6 +149,10 @@ impl Case {
             query: None,
             breaches: 0,
             failing: None,
+            changed: false,
+            unproven: true,
+            lack: None,
+            proof: 0.0,
         };
         case.set_terms(rule);
         case
@@ -216,6 +226,7 @@ impl Case {
         if let Some(means) = &mut self.means {
             means.begin(at);
         }
+        self.unproven = true;
         if all {
             self.shown = [Sketch::default(), Sketch::default()];
             self.violations = [0; 2];
@@ -326,8 +337,8 @@ impl Case {
         }
     }
 
-    /// Closes what is due. `fast`: soon after a weight change. Returns whether evidence changed.
-    pub(super) fn tick(&mut self, rule: &Rule, now: u64, fast: bool, odds: f64) -> bool {
+    /// Closes what is due. `fast`: soon after a weight change.
+    pub(super) fn tick(&mut self, rule: &Rule, now: u64, fast: bool, odds: f64) {
         const QUARTER: u64 = 250_000_000;
         const SECOND: u64 = 1_000_000_000;
         self.history.tick(now);
@@ -354,7 +365,8 @@ impl Case {
         if let Some(means) = &mut self.means {
             changed |= means.tick(now, if fast { 5 * SECOND } else { 10 * SECOND });
         }
-        changed
+        self.changed |= changed;
+        self.unproven |= changed;
     }
 
     /// The first of its tests that has passed its bar.
@@ -392,8 +404,15 @@ impl Case {
         self.soft.as_ref().map_or(1.0, Contest::design_effect)
     }
 
-    /// What keeps this rule from being proven, or nothing. `elapsed_s`: since the stage began.
-    pub(super) fn lack(&self, rule: &Rule, bar: f64, elapsed_s: f64) -> Option<Lack> {
+    /// What keeps this rule from being proven, or nothing. `elapsed_s`: since the stage began. Computed anew only where evidence changed.
+    pub(super) fn lacks(&mut self, rule: &Rule, bar: f64, elapsed_s: f64) -> Option<Lack> {
+        if std::mem::take(&mut self.unproven) {
+            self.lack = self.lack(rule, bar, elapsed_s);
+        }
+        self.lack
+    }
+
+    fn lack(&mut self, rule: &Rule, bar: f64, elapsed_s: f64) -> Option<Lack> {
         match rule.stat {
             Stat::Zero => None,
             Stat::Breaches(_) => (self.query.is_none()).then_some(Lack::Data),
@@ -402,14 +421,15 @@ impl Case {
         }
     }
 
-    fn lack_of_share(&self, bar: f64, elapsed_s: f64) -> Option<Lack> {
-        let (soft, promote) = (self.soft.as_ref()?, self.promote.as_ref()?);
-        let sums = promote.total();
+    fn lack_of_share(&mut self, bar: f64, elapsed_s: f64) -> Option<Lack> {
         if self.seen == 0 {
             return Some(Lack::Data);
         }
         let design_effect = self.design_effect();
+        let (soft, promote) = (self.soft.as_ref()?, self.promote.as_mut()?);
         let have = promote.proof(design_effect, bar);
+        self.proof = have;
+        let sums = promote.total();
         if have <= bar {
             let speed = promote.drift() / design_effect / elapsed_s.max(1.0);
             let eta_s = (speed > 0.0 && sums.n_c > 0.0).then(|| ((bar - have) / speed).max(0.0));
@@ -434,14 +454,16 @@ impl Case {
         Some((own - expected, null.at(expected) - expected + error))
     }
 
-    fn lack_of_mean(&self, rule: &Rule, bar: f64, elapsed_s: f64) -> Option<Lack> {
+    fn lack_of_mean(&mut self, rule: &Rule, bar: f64, elapsed_s: f64) -> Option<Lack> {
         let means = self.means.as_ref()?;
+        self.proof = 0.0;
         let (canary, stable) = means.counts();
         let fewest = canary.min(stable);
         if self.seen == 0 || fewest < crate::stats::mean::FEWEST {
             return Some(Lack::Scores { have: fewest as u64, need: crate::stats::mean::FEWEST as u64 });
         }
         let have = means.proof(rule.rollback).unwrap_or(0.0);
+        self.proof = have;
         if have <= bar {
             let times = means.times_needed(rule.rollback, bar);
             let eta_s = times.map(|times| ((times - 1.0) * elapsed_s).max(0.0));

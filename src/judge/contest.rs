@@ -113,8 +113,9 @@ pub(super) struct Contest {
     residuals: Ladder<1>,
     block: Vec<(u16, bool)>,
     block_since: u64,
-    /// φ over the whole stage, as of the last closed block.
-    effect_whole: f64,
+    /// Residuals of the whole stage and the sum of their squares, kept as they come: φ of the stage is asked for often.
+    residuals_whole: Slots<1>,
+    squares_whole: f64,
 }
 
 /// What a window says.
@@ -143,7 +144,8 @@ impl Contest {
             residuals: Ladder::new(LENGTHS.len()),
             block: Vec::new(),
             block_since: 0,
-            effect_whole: cluster::design_effect(0.0, 0.0),
+            residuals_whole: Slots::default(),
+            squares_whole: 0.0,
         }
     }
 
@@ -311,9 +313,14 @@ impl Contest {
                 (events[0].0, [(k - x * n) as f32])
             })
             .collect();
+        for (slot, [more]) in &residuals {
+            let [sum] = self.residuals_whole.entry(*slot);
+            let before = f64::from(*sum);
+            *sum += more;
+            self.squares_whole += f64::from(*sum).powi(2) - before * before;
+        }
         self.residuals.add(residuals);
         self.block.clear();
-        self.effect_whole = self.effect(Span::Whole, &self.total);
     }
 
     fn start(&self, span: Span) -> Sums {
@@ -362,12 +369,13 @@ impl Contest {
 
     /// Proof that the canary is better than the boundary, over the whole stage, with a design effect measured beside it.
     /// Below `bar` without its worst user it is shown without that correction, which is not worth its cost then.
-    pub(super) fn proof(&self, design_effect: f64, bar: f64) -> f64 {
+    pub(super) fn proof(&mut self, design_effect: f64, bar: f64) -> f64 {
         let raw = self.total.log[0] / design_effect;
         if !self.running || raw <= bar {
             return raw;
         }
-        self.corrected(&self.total, &self.canary.sum(Span::Whole), design_effect)
+        let omegas = self.omegas();
+        corrected(&self.total, self.canary.only(), omegas, design_effect)
     }
 
     /// The evidence to be expected of the whole stage, were the alternative true.
@@ -377,7 +385,7 @@ impl Contest {
 
     /// φ over the whole stage.
     pub(super) fn design_effect(&self) -> f64 {
-        self.effect_whole
+        cluster::design_effect(self.squares_whole, self.total.variance)
     }
 
     /// Slots that the canary touched in this stage.
@@ -386,6 +394,9 @@ impl Contest {
     }
 
     fn effect(&self, span: Span, sums: &Sums) -> f64 {
+        if span == Span::Whole {
+            return self.design_effect();
+        }
         let squares = self.residuals.sum(span).iter().map(|cell| f64::from(cell.1[0]).powi(2)).sum();
         cluster::design_effect(squares, sums.variance)
     }
@@ -399,7 +410,7 @@ impl Contest {
         let design_effect = self.effect(span, &sums);
         let evidence = match self.terms {
             Terms::Worse { hard: true, .. } => self.hard(&sums, &slots, design_effect),
-            _ => self.corrected(&sums, &slots, design_effect),
+            _ => corrected(&sums, &slots, self.omegas(), design_effect),
         };
         Some(Reading {
             evidence,
@@ -408,18 +419,6 @@ impl Contest {
             design_effect,
             canary_rate: sums.k_c / sums.n_c,
         })
-    }
-
-    /// Worst user out, divided by the design effect, mean over ω.
-    fn corrected(&self, sums: &Sums, slots: &Slots<2>, design_effect: f64) -> f64 {
-        let count = self.omegas();
-        let mut logs = [0.0; MOST_OMEGAS];
-        for (i, log) in logs.iter_mut().enumerate().take(count) {
-            let (bad, good) = means(sums, i);
-            let worst = slots.iter().map(|(_, [n, k])| f64::from(*k) * bad + f64::from(n - k) * good);
-            *log = (sums.log[i] - worst.fold(0.0, f64::max)) / design_effect;
-        }
-        proportion::log_mean_exp(&logs[..count])
     }
 
     /// The same for a hard test, with what a slot has beyond two bad events lifted out, and its two guards.
@@ -444,6 +443,17 @@ impl Contest {
         }
         proportion::log_mean_exp(&logs)
     }
+}
+
+/// Worst user out, divided by the design effect, mean over ω.
+fn corrected(sums: &Sums, slots: &Slots<2>, count: usize, design_effect: f64) -> f64 {
+    let mut logs = [0.0; MOST_OMEGAS];
+    for (i, log) in logs.iter_mut().enumerate().take(count) {
+        let (bad, good) = means(sums, i);
+        let worst = slots.iter().map(|(_, [n, k])| f64::from(*k) * bad + f64::from(n - k) * good);
+        *log = (sums.log[i] - worst.fold(0.0, f64::max)) / design_effect;
+    }
+    proportion::log_mean_exp(&logs[..count])
 }
 
 /// Mean log ratio of a bad and of a good event of the canary over a window.

@@ -164,8 +164,8 @@ impl Judge {
     /// Closes a tick and says what is known. Call it at least four times a second.
     pub fn tick(&mut self, now: Mono) -> Verdict {
         self.take_in(now.0);
-        let changed = self.close(now.0);
-        self.fold(now, changed)
+        self.close(now.0);
+        self.fold(now)
     }
 
     /// Canary requests that arrived in this stage.
@@ -196,15 +196,14 @@ impl Judge {
         self.state.waiting = facts;
     }
 
-    /// Closes the strata that are due. Returns which cases' evidence changed.
-    fn close(&mut self, now: u64) -> bool {
+    /// Closes the strata that are due.
+    fn close(&mut self, now: u64) {
         let state = &mut self.state;
         let fast = now.saturating_sub(state.cut) < FAST_NS;
         let odds = state.arrivals[0] / state.arrivals[1];
         let odds = if odds.is_nan() { 1.0 } else { odds };
-        let mut changed = false;
         for (case, rule) in state.cases.iter_mut().zip(&self.policy.rules) {
-            changed |= case.tick(rule, now, fast, odds);
+            case.tick(rule, now, fast, odds);
         }
         if now.saturating_sub(state.refreshed) >= REFRESH_NS {
             let passed = now.saturating_sub(state.refreshed) as f64 / 1e9;
@@ -216,7 +215,6 @@ impl Judge {
             state.flights.sweep(now);
         }
         self.renew_budget(now);
-        changed
     }
 
     /// What lasts longer than the horizon starts a new budget.

@@ -10,8 +10,9 @@ use super::court::{DROPPED_NS, Judge, State};
 use super::policy::{On, Policy, Rule, Stat};
 use super::verdict::{Lack, Missing, Verdict};
 
-/// Proof is looked at this often; a fail at every tick.
+/// Proof is looked at this often, once the residence is over; until then, for people alone, this often. A fail: at every tick.
 const FOLD_NS: u64 = 1_000_000_000;
+const FOLD_EARLY_NS: u64 = 10_000_000_000;
 /// Stable is failing too when this share of its answers of the last minute failed.
 const SHARED_SHARE: f64 = 0.3;
 const SHARED_LEAST: u64 = 8;
@@ -31,18 +32,21 @@ pub enum CheckpointError {
 }
 
 impl Judge {
-    /// The verdict at `now`. `changed`: some evidence did.
-    pub(super) fn fold(&mut self, now: Mono, changed: bool) -> Verdict {
+    /// The verdict at `now`.
+    pub(super) fn fold(&mut self, now: Mono) -> Verdict {
         if self.state.stage.is_none_or(|stage| stage.weight <= 0.0) {
             return hold(vec![Missing { rule: None, lack: Lack::Stage }]);
         }
         if self.state.fallen.is_none() {
-            self.state.fallen = self.fallen(now, changed);
+            self.state.fallen = self.fallen(now);
         }
         if let Some((rule, reason)) = self.state.fallen.clone() {
             return Verdict::Rollback { rule, reason };
         }
-        if !self.state.fresh || now.0.saturating_sub(self.state.folded) >= FOLD_NS {
+        let resident = self.state.stage.is_some_and(|stage| now.since(Mono(self.state.entered)) >= stage.residence);
+        let waited = now.0.saturating_sub(self.state.folded);
+        let waiting_for = if resident { FOLD_NS } else { FOLD_EARLY_NS };
+        if !self.state.fresh || waited >= waiting_for {
             self.state.folded = now.0;
             self.state.fresh = true;
             self.state.lacks = self.lacks(now);
@@ -56,7 +60,7 @@ impl Judge {
     }
 
     /// The rollback, if one is due: zero tolerance first, then the breaker, then the tests in the order of the rules.
-    fn fallen(&mut self, now: Mono, changed: bool) -> Option<(String, String)> {
+    fn fallen(&mut self, now: Mono) -> Option<(String, String)> {
         let policy = Arc::clone(&self.policy);
         for (case, rule) in self.state.cases.iter_mut().zip(&policy.rules) {
             let found = outright(case, rule);
@@ -70,11 +74,11 @@ impl Judge {
         if let Some(tripped) = self.state.breaker.tick(now) {
             return Some(("breaker".to_owned(), tripped.reason));
         }
-        if !changed {
-            return None;
-        }
         let (bars, budgets) = (self.state.bars, self.state.budgets);
         for (case, rule) in self.state.cases.iter_mut().zip(&policy.rules) {
+            if !std::mem::take(&mut case.changed) {
+                continue;
+            }
             let Some((test, reading)) = case.failed(rule, now.0, &bars) else {
                 continue;
             };
@@ -88,8 +92,9 @@ impl Judge {
     }
 
     /// What keeps the stage from advancing.
-    fn lacks(&self, now: Mono) -> Vec<(Option<u16>, Lack)> {
-        let state = &self.state;
+    fn lacks(&mut self, now: Mono) -> Vec<(Option<u16>, Lack)> {
+        let users = self.effective_users();
+        let state = &mut self.state;
         let Some(stage) = state.stage else { return vec![(None, Lack::Stage)] };
         let mut lacks = Vec::new();
         let elapsed = now.since(Mono(state.entered));
@@ -99,8 +104,8 @@ impl Judge {
         if (state.answers[0] as u64) < stage.samples {
             lacks.push((None, Lack::Requests { have: state.answers[0] as u64, need: stage.samples }));
         }
-        if self.effective_users() < self.policy.min_users {
-            lacks.push((None, Lack::Users { have: self.effective_users(), need: self.policy.min_users }));
+        if users < self.policy.min_users {
+            lacks.push((None, Lack::Users { have: users, need: self.policy.min_users }));
         }
         let (failed, answers) = state.breaker.stable_since(Mono(now.0.saturating_sub(SHARED_NS)));
         if answers >= SHARED_LEAST && failed as f64 >= SHARED_SHARE * answers as f64 {
@@ -111,7 +116,7 @@ impl Judge {
         }
         let bar = (1.0 / self.policy.beta).ln();
         let elapsed_s = elapsed.as_secs_f64();
-        for (i, (case, rule)) in state.cases.iter().zip(&self.policy.rules).enumerate() {
+        for (i, (case, rule)) in state.cases.iter_mut().zip(&self.policy.rules).enumerate() {
             if let Some(lack) = lack_of(case, rule, bar, now, elapsed_s) {
                 lacks.push((u16::try_from(i).ok(), lack));
             }
@@ -189,7 +194,7 @@ fn outright(case: &Case, rule: &Rule) -> Option<String> {
 }
 
 /// What keeps one rule from passing.
-pub(super) fn lack_of(case: &Case, rule: &Rule, bar: f64, now: Mono, elapsed_s: f64) -> Option<Lack> {
+fn lack_of(case: &mut Case, rule: &Rule, bar: f64, now: Mono, elapsed_s: f64) -> Option<Lack> {
     if let Some((evidence, bar)) = case.failing {
         return Some(Lack::Failing { evidence, bar });
     }
@@ -200,7 +205,7 @@ pub(super) fn lack_of(case: &Case, rule: &Rule, bar: f64, now: Mono, elapsed_s: 
     if external && case.seen > 0 && now.since(Mono(case.last)) > rule.stale {
         return Some(Lack::Stale { silent_s: now.since(Mono(case.last)).as_secs_f64() });
     }
-    case.lack(rule, bar, elapsed_s)
+    case.lacks(rule, bar, elapsed_s)
 }
 
 /// A rollback's numbers.

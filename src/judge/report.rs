@@ -6,7 +6,6 @@ use crate::stats::mean;
 use super::case::Case;
 use super::contest::{Contest, Reading};
 use super::court::Judge;
-use super::fold::lack_of;
 use super::gate::{Evidence, GateReport, GateResult};
 use super::policy::{Margin, Metric, Rule, Stat};
 
@@ -19,22 +18,23 @@ impl Judge {
     /// Every gate in full, for people.
     #[must_use]
     pub fn report(&self, now: Mono) -> Vec<GateReport> {
-        self.policy.rules.iter().zip(&self.state.cases).map(|(rule, case)| self.gate(rule, case, now)).collect()
+        let cases = self.policy.rules.iter().zip(&self.state.cases).enumerate();
+        cases.map(|(index, (rule, case))| self.gate(index, rule, case, now)).collect()
     }
 
-    fn gate(&self, rule: &Rule, case: &Case, now: Mono) -> GateReport {
+    fn gate(&self, index: usize, rule: &Rule, case: &Case, now: Mono) -> GateReport {
         let state = &self.state;
         let promote_bar = (1.0 / self.policy.beta).ln();
-        let elapsed_s = now.since(Mono(state.entered)).as_secs_f64();
         let nearest = nearest(case, rule, now, self);
-        let lack = lack_of(case, rule, promote_bar, now, elapsed_s);
+        let lack =
+            state.lacks.iter().find(|(of, _)| of.is_some_and(|of| usize::from(of) == index)).map(|(_, lack)| *lack);
         let fallen = state.fallen.as_ref().filter(|(name, _)| {
             name.strip_prefix(&*rule.name).is_some_and(|rest| matches!(rest, "" | "/hard" | "/limit"))
         });
         let result = match (&lack, fallen) {
             (_, Some(_)) | (Some(super::verdict::Lack::Failing { .. }), _) => GateResult::Fail,
             _ if case.seen == 0 && !rule.required => GateResult::Unarmed,
-            _ if state.stage.is_none() => GateResult::Inconclusive,
+            _ if state.stage.is_none() || !state.fresh => GateResult::Inconclusive,
             (Some(_), None) => GateResult::Inconclusive,
             (None, None) => GateResult::Pass,
         };
@@ -44,7 +44,8 @@ impl Judge {
             || case.means.as_ref().map_or(case.violations[0] as f64, |means| means.counts().0),
             |soft| soft.total().n_c,
         );
-        let (promote, needed) = progress(case, rule, promote_bar, design_effect, samples);
+        let promote = case.proof;
+        let needed = needed(case, rule, promote_bar, design_effect, samples);
         let eta_s = match lack {
             Some(super::verdict::Lack::Proof { eta_s, .. }) => eta_s,
             _ => None,
@@ -100,15 +101,14 @@ fn nearest(case: &Case, rule: &Rule, now: Mono, judge: &Judge) -> Option<Reading
         .max_by(|a, b| (a.evidence - a.bar).total_cmp(&(b.evidence - b.bar)))
 }
 
-/// Log evidence for not worse, and how many canary values it is expected to need.
-fn progress(case: &Case, rule: &Rule, bar: f64, design_effect: f64, samples: f64) -> (f64, Option<u64>) {
+/// How many canary values a proof is expected to need.
+fn needed(case: &Case, rule: &Rule, bar: f64, design_effect: f64, samples: f64) -> Option<u64> {
     if let Some(means) = &case.means {
-        let needed = means.times_needed(rule.rollback, bar).map(|times| (times * samples).ceil() as u64);
-        return (means.proof(rule.rollback).unwrap_or(0.0), needed);
+        return means.times_needed(rule.rollback, bar).map(|times| (times * samples).ceil() as u64);
     }
-    let Some(contest) = &case.promote else { return (0.0, None) };
+    let contest = case.promote.as_ref()?;
     let each = contest.drift() / design_effect / contest.total().n_c.max(1.0);
-    (contest.proof(design_effect, bar), (each > 0.0).then(|| (bar / each).ceil() as u64))
+    (each > 0.0).then(|| (bar / each).ceil() as u64)
 }
 
 fn flips(rule: &Rule) -> bool {

@@ -133,6 +133,13 @@ impl<const N: usize> Ladder<N> {
         self.latest.clear();
     }
 
+    /// The sums of the whole stage, where there are no shorter windows.
+    pub(super) fn only(&mut self) -> &Slots<N> {
+        debug_assert!(self.this.is_empty(), "shorter windows hold a part of the sums");
+        self.settle();
+        &self.whole
+    }
+
     /// The half of `LENGTHS[level]` ended; `adjacent`: the half that now begins follows it directly.
     pub(super) fn turn(&mut self, level: usize, adjacent: bool) {
         if level == self.first {

@@ -63,6 +63,18 @@ impl<const N: usize> Slots<N> {
         self.add(&other.cells);
     }
 
+    /// A slot's sums, to be added to; made if it was not touched before.
+    pub fn entry(&mut self, slot: u16) -> &mut [f32; N] {
+        let index = match self.cells.binary_search_by_key(&slot, |cell| cell.0) {
+            Ok(index) => index,
+            Err(index) => {
+                self.cells.insert(index, (slot, [0.0; N]));
+                index
+            }
+        };
+        &mut self.cells[index].1
+    }
+
     /// Puts events at the end without sorting or summing them: only good for being merged into another later.
     pub fn append(&mut self, events: impl IntoIterator<Item = (u16, [f32; N])>) {
         self.cells.extend(events);
