@@ -21,6 +21,10 @@ const STAGE_EVIDENCE: f64 = 11.5;
 const LEAST_SHARE: f64 = 0.05;
 /// Stable's answers that its share of failures is taken over.
 const STABLE_ANSWERS: usize = 1_000;
+/// And over so many of its last ones: in a shared incident what stable answered since a short run began may by luck be
+/// all good, and a thousand answers reach far back before it. (One healthy canary of 240 fell so, with retries at 40 %
+/// failures in both arms; none of the same stages with this.)
+const STABLE_LATE: usize = 100;
 /// Stable must have answered this many since the run began, and failed fewer than this share of them.
 const STABLE_LEAST: usize = 8;
 const STABLE_MOST: f64 = 0.3;
@@ -193,7 +197,12 @@ impl Breaker {
             return None;
         }
         let (all_failed, all_answers) = self.stable_since(Mono(0));
-        let p = LEAST_SHARE.max(share(stable_failed, stable_answers)).max(share(all_failed, all_answers));
+        let late = self.stable.iter().rev().take(STABLE_LATE);
+        let (late_failed, late_answers) = late.fold((0, 0), |sum, answer| (sum.0 + u64::from(answer.1), sum.1 + 1));
+        let p = LEAST_SHARE
+            .max(share(stable_failed, stable_answers))
+            .max(share(all_failed, all_answers))
+            .max(share(late_failed, late_answers));
         let seen = counted as f64 / arrivals as f64;
         let bar = LEAST_EVIDENCE.max(STAGE_EVIDENCE + (self.stage_arrivals.max(1) as f64).ln());
         let evidence = arrivals as f64 * divergence(seen, p.min(0.999));

@@ -9,6 +9,7 @@ use crate::stats::cluster;
 
 use super::breaker::Breaker;
 use super::case::{Case, Exposure, Lane, is_beyond};
+use super::events::{aging, bad_event, order, quantiles, value_of};
 use super::facts::{End, Fact, Outcome};
 use super::flight::{Flight, Flights};
 use super::policy::{Comparator, Direction, Margin, Metric, Policy, Rule, Stat};
@@ -535,64 +536,4 @@ impl Judge {
 
 fn bars(policy: &Policy, horizon: Duration) -> Bars {
     Bars::new(f64::from(policy.tests()), policy.alpha, horizon.as_secs_f64())
-}
-
-/// Facts of one tick in an order that does not depend on how they came: by time, then kind, then what they are about.
-fn order(fact: &Fact) -> (u64, u8, u64, u64) {
-    match fact {
-        Fact::Start { id, at, .. } => (at.0, 0, *id, 0),
-        Fact::FirstByte { id, at } => (at.0, 1, *id, 0),
-        Fact::End { id, at, .. } => (at.0, 2, *id, 0),
-        Fact::Score { user, value, known, arrived, .. } => (known.0, 3, *user, value.to_bits() ^ arrived.0),
-        Fact::Query { known, canary, .. } => (known.0, 4, canary.to_bits(), 0),
-    }
-}
-
-/// The limits of quantile rules of a metric: bit in [`Flight::done`], rule, lane.
-fn quantiles<'a>(rules: &'a [Rule], metric: &'a Metric) -> impl Iterator<Item = (u128, usize, Lane)> + use<'a> {
-    limits(rules).filter(move |(_, i, _)| rules[*i].metric == *metric)
-}
-
-/// The limits that an age can pass before the end is known.
-fn aging(rules: &[Rule]) -> impl Iterator<Item = (u128, usize, Lane)> {
-    limits(rules).filter(|(bit, i, _)| *bit != 0 && rules[*i].direction == Direction::Higher)
-}
-
-/// The limits of quantile rules of times. More than 42 such rules have no bit, and are judged at the end alone.
-fn limits(rules: &[Rule]) -> impl Iterator<Item = (u128, usize, Lane)> {
-    let of_time = |rule: &Rule| matches!(rule.stat, Stat::Quantile(_)) && rule.metric.is_time();
-    rules.iter().enumerate().filter(move |(_, rule)| of_time(rule)).enumerate().flat_map(|(place, (i, _))| {
-        let bit = move |lane: usize| 1u128.checked_shl((place * 3 + lane) as u32).unwrap_or(0);
-        [(bit(0), i, Lane::Rollback), (bit(1), i, Lane::Promote), (bit(2), i, Lane::Limit)]
-    })
-}
-
-/// Whether an answer is a bad event of a rate, or no exposure of it at all.
-fn bad_event(policy: &Policy, metric: &Metric, end: &End, success: bool) -> Option<bool> {
-    let flags = &end.flags;
-    match metric {
-        Metric::Errors => Some(policy.errors.is_error(end)),
-        Metric::Timeout => Some(end.outcome == Outcome::Timeout),
-        Metric::Throttled => Some(end.outcome == Outcome::Throttled),
-        Metric::ClientError => Some(end.outcome == Outcome::ClientError),
-        Metric::CutStream => Some(flags.cut),
-        Metric::ToolError => (flags.tool_called || flags.tool_error).then_some(flags.tool_error),
-        Metric::Truncated => success.then_some(flags.truncated),
-        Metric::Refusal => success.then_some(flags.refusal),
-        Metric::Empty => success.then_some(flags.empty || end.tokens_out == Some(0)),
-        Metric::Regeneration => Some(flags.regeneration),
-        _ => None,
-    }
-}
-
-/// The value of a success, in the metric's unit. A success without tokens has none: 0, once tokens were ever counted.
-fn value_of(metric: &Metric, end: &End, times_ms: [f64; 2], tokens_known: bool) -> Option<f64> {
-    match metric {
-        Metric::Latency => Some(times_ms[0]),
-        Metric::Ttft => Some(times_ms[1]),
-        Metric::Tpot => end.tpot_us.map(|us| us as f64 / 1e3),
-        Metric::TokensOut => end.tokens_out.map(|tokens| tokens as f64).or_else(|| tokens_known.then_some(0.0)),
-        Metric::Cost => end.cost_nano.map(|nano| nano as f64 / 1e9),
-        _ => None,
-    }
 }

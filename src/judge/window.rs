@@ -178,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn the_bars_are_those_of_the_independent_script() {
+        let answers = include_str!("../../tests/fixtures/stats/known_answers.json");
+        let answers: serde_json::Value = serde_json::from_str(answers).unwrap();
+        for row in answers["bars"].as_array().unwrap() {
+            let of = |name: &str| row[name].as_f64().unwrap();
+            let bars = Bars::new(of("tests"), of("alpha"), of("horizon"));
+            assert!((bars.whole - of("whole")).abs() < 1e-12);
+            for (got, expect) in bars.windows.iter().zip(row["windows"].as_array().unwrap()) {
+                assert!((got - expect.as_f64().unwrap()).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
     fn every_window_holds_what_came_since_it_began() {
         let mut halves = Halves::new(0, 0);
         let mut ladder = Ladder::<1>::new(0);
