@@ -41,7 +41,7 @@ const MAP: &[(&str, &[&str])] = &[
             "evaluator",
         ],
     ),
-    ("cli", &["config", "judge", "rollout", "journal", "report"]),
+    ("cli", &["config", "tls", "judge", "rollout", "journal", "report"]),
     ("demo", ALL),
 ];
 const ALL: &[&str] = &["*"];

@@ -12,7 +12,7 @@ const SESSIONS_MAX: usize = 256;
 /// How long a log-in lasts.
 pub const SESSION_LIFE: Duration = Duration::from_secs(12 * 3_600);
 /// The cookie's name.
-pub const COOKIE: &str = "serin_session";
+pub const COOKIE: &str = "serin-session";
 /// The header that a change by cookie must carry.
 pub const HEADER: &str = "x-serin-token";
 

@@ -21,7 +21,6 @@ use crate::measure::{Gauges, Recorders};
 use crate::names::Wall;
 use crate::snapshot::{Builder, Live, Runtime};
 use crate::split::{OpenCohorts, Weight};
-use crate::upstream::Registry;
 
 /// 2026-11-20T14:00:00Z.
 pub const START: Wall = Wall(1_795_183_200_000);
@@ -99,7 +98,7 @@ pub fn bench(tokens: &str) -> Bench {
     let text = format!("{listen}{tokens}{CHAT}");
     let config = config::parse(&text, "test.toml", &|_| None).unwrap_or_else(|faults| panic!("{faults}"));
     let recorders = Arc::new(Recorders::new(2));
-    let builder = Builder::new(Arc::new(Registry::default()), Arc::clone(&recorders), b"secret");
+    let builder = Builder::new(Arc::default(), Arc::clone(&recorders), b"secret");
     let prepared = builder.prepare(Arc::new(config)).unwrap();
     let live = Live::new(prepared.merge(|_| Runtime::default()));
     let (mailbox, inbox) = mailbox();

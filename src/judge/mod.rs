@@ -17,6 +17,7 @@ mod policy;
 mod policy_file;
 pub mod replay;
 mod report;
+pub mod show;
 mod strata;
 pub mod trace;
 mod users;

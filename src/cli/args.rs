@@ -1,0 +1,404 @@
+//! What may be typed, and what it means.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use super::local::Local;
+use super::remote::{Deed, Remote};
+use crate::config::duration::parse_duration;
+
+/// What the process is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Serve.
+    Run {
+        /// The configuration.
+        config: PathBuf,
+    },
+    /// All faults of a configuration.
+    Check {
+        /// The configuration.
+        config: PathBuf,
+        /// For people or machines.
+        output: Output,
+    },
+    /// A whole rollout in one process.
+    Demo(DemoArgs),
+    /// The judge over a recorded trace.
+    Replay(ReplayArgs),
+    /// How long stages must last.
+    Plan(PlanArgs),
+    /// Something that needs neither a serin nor its parts.
+    Local(Local),
+    /// Something that a running serin is asked.
+    Remote(Remote),
+}
+
+/// What every command knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Globals {
+    /// Where the admin API is.
+    pub admin: String,
+    /// The token to send.
+    pub token: Token,
+    /// A PEM authority for `https://`.
+    pub ca: Option<PathBuf>,
+    /// For people or machines.
+    pub output: Output,
+    /// Whether colours may be used where the terminal can.
+    pub color: bool,
+}
+
+/// Where the token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// Nowhere.
+    None,
+    /// From the environment.
+    Given(crate::config::Secret),
+    /// From a file.
+    File(PathBuf),
+}
+
+/// For whom the answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// People.
+    #[default]
+    Human,
+    /// Machines.
+    Json,
+}
+
+/// What the demo is to show.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct DemoArgs {
+    /// What the canary does
+    #[arg(long, default_value = "good",
+        value_parser = ["good", "errors", "latency", "quality", "cost", "cut-streams", "safety"])]
+    pub scenario: String,
+    /// No dashboard, no waiting for a person
+    #[arg(long)]
+    pub headless: bool,
+    /// Seed of everything that is drawn
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// One JSON line an event instead of sentences
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is replayed under which policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayArgs {
+    /// The policy.
+    pub policy: ReplayPolicy,
+    /// The trace, `.jsonl` or `.jsonl.gz`.
+    pub trace: PathBuf,
+}
+
+/// Where a replay's policy comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplayPolicy {
+    /// A policy file.
+    File(PathBuf),
+    /// A rollout of a configuration.
+    Rollout {
+        /// The configuration.
+        config: PathBuf,
+        /// The rollout.
+        rollout: String,
+        /// The stage that the trace begins in, from 0.
+        from_stage: usize,
+    },
+}
+
+/// What `plan` computes with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanArgs {
+    /// The configuration.
+    pub config: PathBuf,
+    /// Requests a second that are expected.
+    pub rps: f64,
+    /// For people or machines.
+    pub output: Output,
+}
+
+/// Releases AI services safely: sticky split, measured on every answer, judged, rolled back.
+#[derive(Debug, Parser)]
+#[command(name = "serin", version, max_term_width = 100)]
+struct Typed {
+    #[command(flatten)]
+    globals: TypedGlobals,
+    #[command(subcommand)]
+    command: TypedCommand,
+}
+
+#[derive(Debug, Args)]
+struct TypedGlobals {
+    /// The admin API: http://HOST:PORT, https://HOST:PORT or unix:PATH
+    #[arg(long, global = true, env = "SERIN_ADMIN", default_value = "http://127.0.0.1:8081", value_name = "URL")]
+    admin: String,
+    /// A file that holds the token (or put the token into SERIN_TOKEN)
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    #[arg(long, global = true, env = "SERIN_TOKEN", hide = true, hide_env_values = true)]
+    token: Option<String>,
+    /// PEM authorities for https:// instead of the machine's
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// For people or machines
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    output: Output,
+    /// No colours (also NO_COLOR)
+    #[arg(long, global = true)]
+    no_color: bool,
+    /// The configuration
+    #[arg(short, long, global = true, env = "SERIN_CONFIG", default_value = "serin.toml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum TypedCommand {
+    /// Serve
+    Run,
+    /// Name all faults of a configuration at once
+    Check {
+        /// The configuration (or -c)
+        file: Option<PathBuf>,
+    },
+    /// Watch a whole rollout on this machine, in about a minute
+    Demo(DemoArgs),
+    /// All rollouts, a line each
+    List,
+    /// One rollout in full
+    Get {
+        name: String,
+        /// Again whenever it changes
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Wait until a rollout ends; the exit code says how (0 good, 3 rolled back, 4 timed out)
+    Status {
+        name: String,
+        /// Wait so long at most, for example 30m
+        #[arg(long, value_parser = duration)]
+        timeout: Option<Duration>,
+    },
+    /// Enter the first stage
+    Start(Verb),
+    /// Sign that the stage may be left
+    Approve(Verb),
+    /// Skip this stage's residence and gates; never an approval
+    Promote {
+        #[command(flatten)]
+        verb: Verb,
+        /// To the last stage (owner)
+        #[arg(long)]
+        full: bool,
+    },
+    /// Stand at this weight
+    Pause(Verb),
+    /// Go on
+    Resume(Verb),
+    /// Back to the stage before, with fresh evidence
+    StepBack(Verb),
+    /// Watch longer
+    Extend {
+        #[command(flatten)]
+        verb: Verb,
+        /// How much longer, for example 24h
+        #[arg(long, value_parser = duration)]
+        by: Duration,
+    },
+    /// Set the weight by hand: needs no proof, is recorded as unproven, pauses the plan
+    #[command(subcommand)]
+    Set(TypedSet),
+    /// Weight 0 now, latched; works without the evaluator
+    Abort(Verb),
+    /// Lift the latch after a review; the reason is the root cause
+    Clear {
+        name: String,
+        /// The root cause
+        #[arg(long)]
+        reason: String,
+    },
+    /// Rehearse a rollback without touching users
+    Drill(Verb),
+    /// The verdict in words and numbers
+    Explain { name: String },
+    /// Where one unit goes and why
+    Which {
+        name: String,
+        /// The unit: a user, session or tenant
+        #[arg(long)]
+        unit: String,
+    },
+    /// Load the configuration again, all or nothing
+    Reload,
+    /// How long stages must last to see the configured regression
+    Plan {
+        /// Requests a second that are expected
+        #[arg(long)]
+        rps: f64,
+    },
+    /// Judge a recorded trace, offline
+    Replay {
+        /// A policy file; without it -c and --rollout
+        #[arg(long, conflicts_with_all = ["rollout", "from_stage"], required_unless_present = "rollout")]
+        policy: Option<PathBuf>,
+        /// The rollout of the configuration whose gates judge
+        #[arg(long)]
+        rollout: Option<String>,
+        /// The stage that the trace begins in, from 0
+        #[arg(long, default_value_t = 0)]
+        from_stage: usize,
+        /// .jsonl or .jsonl.gz
+        trace: PathBuf,
+    },
+    /// Records of what was decided
+    #[command(subcommand)]
+    Journal(TypedJournal),
+    /// Write a first configuration to stdout
+    Init {
+        /// Where the stable version answers
+        #[arg(long, value_name = "URL")]
+        stable: String,
+        /// Where the canary answers
+        #[arg(long, value_name = "URL")]
+        canary: String,
+    },
+    /// Completions for a shell, on stdout
+    Completions { shell: clap_complete::Shell },
+    /// The version of serin
+    Version,
+}
+
+#[derive(Debug, Args)]
+struct Verb {
+    name: String,
+    /// Why, for the record
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum TypedSet {
+    /// The canary's weight
+    Weight {
+        name: String,
+        /// 0 to 100, in steps of 0.001
+        #[arg(value_parser = percent)]
+        percent: f64,
+        /// Why, for the record
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TypedJournal {
+    /// Check the hash chain of a journal's directory
+    Verify { file: PathBuf },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|why| format!("{why}; write it as 90s, 30m, 24h"))
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent: f64 = text.trim_end_matches('%').trim().parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=100.0).contains(&percent) {
+        Ok(percent)
+    } else {
+        Err("a weight is a percentage from 0 to 100".to_owned())
+    }
+}
+
+/// Reads the process's arguments and environment.
+///
+/// # Errors
+/// The exit code, after usage, help or the version has been printed.
+pub fn parse() -> Result<Command, ExitCode> {
+    parse_from(std::env::args_os()).map_err(|error| {
+        // Nobody is left to be told when stderr is gone.
+        drop(error.print());
+        ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+    })
+}
+
+/// Reads these arguments; the first is the program's name.
+///
+/// # Errors
+/// Usage, help or version, as clap says it.
+pub fn parse_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Command, clap::Error> {
+    let Typed { globals: typed, command } = Typed::try_parse_from(args)?;
+    let config = typed.config.clone();
+    let globals = Globals::from(typed);
+    let verb = |verb: &'static str, typed: Verb| (typed.name, Deed::verb(verb, typed.reason));
+    let (name, deed) = match command {
+        TypedCommand::Run => return Ok(Command::Run { config }),
+        TypedCommand::Check { file } => {
+            return Ok(Command::Check { config: file.unwrap_or(config), output: globals.output });
+        }
+        TypedCommand::Demo(demo) => return Ok(Command::Demo(demo)),
+        TypedCommand::Plan { rps } => return Ok(Command::Plan(PlanArgs { config, rps, output: globals.output })),
+        TypedCommand::Replay { policy, rollout, from_stage, trace } => {
+            let policy = match (policy, rollout) {
+                (Some(file), _) => ReplayPolicy::File(file),
+                (None, rollout) => ReplayPolicy::Rollout { config, rollout: rollout.unwrap_or_default(), from_stage },
+            };
+            return Ok(Command::Replay(ReplayArgs { policy, trace }));
+        }
+        TypedCommand::Journal(TypedJournal::Verify { file }) => {
+            return Ok(Command::Local(Local::JournalVerify { path: file, output: globals.output }));
+        }
+        TypedCommand::Init { stable, canary } => return Ok(Command::Local(Local::Init { stable, canary })),
+        TypedCommand::Completions { shell } => return Ok(Command::Local(Local::Completions(shell))),
+        TypedCommand::Version => return Ok(Command::Local(Local::Version(globals.output))),
+        TypedCommand::List => (String::new(), Deed::List),
+        TypedCommand::Reload => (String::new(), Deed::Reload),
+        TypedCommand::Get { name, watch } => (name, Deed::Get { watch }),
+        TypedCommand::Status { name, timeout } => (name, Deed::Status { timeout }),
+        TypedCommand::Explain { name } => (name, Deed::Explain),
+        TypedCommand::Which { name, unit } => (name, Deed::Which { unit }),
+        TypedCommand::Start(typed) => verb("start", typed),
+        TypedCommand::Approve(typed) => verb("approve", typed),
+        TypedCommand::Pause(typed) => verb("pause", typed),
+        TypedCommand::Resume(typed) => verb("resume", typed),
+        TypedCommand::StepBack(typed) => verb("step-back", typed),
+        TypedCommand::Abort(typed) => verb("abort", typed),
+        TypedCommand::Drill(typed) => verb("drill", typed),
+        TypedCommand::Clear { name, reason } => (name, Deed::verb("clear", reason)),
+        TypedCommand::Promote { verb: typed, full } => {
+            (typed.name, Deed::Verb { verb: "promote", reason: typed.reason, full, by: None })
+        }
+        TypedCommand::Extend { verb: typed, by } => {
+            (typed.name, Deed::Verb { verb: "extend", reason: typed.reason, full: false, by: Some(by) })
+        }
+        TypedCommand::Set(TypedSet::Weight { name, percent, reason }) => (name, Deed::SetWeight { percent, reason }),
+    };
+    Ok(Command::Remote(Remote { globals, name, deed }))
+}
+
+/// The whole command line, for completions.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Typed::command()
+}
+
+impl From<TypedGlobals> for Globals {
+    fn from(typed: TypedGlobals) -> Self {
+        let token = match (typed.token_file, typed.token) {
+            (Some(file), _) => Token::File(file),
+            (None, Some(token)) if !token.is_empty() => Token::Given(crate::config::Secret::new(token)),
+            _ => Token::None,
+        };
+        let color = !typed.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { admin: typed.admin, token, ca: typed.ca, output: typed.output, color }
+    }
+}
