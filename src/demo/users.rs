@@ -340,9 +340,9 @@ impl Answer {
     const NONE: Self = Self { version: None, sight: Sight::NoAnswer, opinions: Vec::new() };
 }
 
-/// What a user thinks of one answer.
+/// What a user thinks of one answer; reported under the user's name, which is what every form of serin can match.
 struct Opinion {
-    request_id: String,
+    unit: String,
     metric: &'static str,
     value: f64,
 }
@@ -356,7 +356,7 @@ struct Reporter {
 
 impl Reporter {
     async fn report(&self, opinion: Opinion) -> bool {
-        let body = json!({"request_id": opinion.request_id, "rollout": self.rollout,
+        let body = json!({"unit": opinion.unit, "rollout": self.rollout,
                           "metric": opinion.metric, "value": opinion.value});
         let request = Request::post("/api/v1/feedback")
             .header(HOST, self.client.addr().to_string())
@@ -372,16 +372,17 @@ impl Reporter {
 }
 
 async fn ask(client: &Client, user: u32, stream: bool) -> Answer {
+    let unit = format!("user-{user}");
     let body = json!({"model": "demo", "stream": stream, "messages": [{"role": "user", "content": "sing me a song"}]});
     let request = Request::post("/v1/chat/completions")
         .header(HOST, "serin.demo")
         .header(CONTENT_TYPE, "application/json")
-        .header("x-user-id", format!("user-{user}"))
+        .header("x-user-id", &unit)
         .body(Full::new(Bytes::from(body.to_string())));
     let Ok(request) = request else { return Answer::NONE };
     let Ok((response, lease)) = client.send(request).await else { return Answer::NONE };
     let version = version_of(response.headers());
-    let opinions = opinions_of(response.headers());
+    let opinions = opinions_of(&unit, response.headers());
     let status = response.status().as_u16();
     let (body, whole) = read(response.into_body(), lease).await;
     let sight = match status {
@@ -394,11 +395,10 @@ async fn ask(client: &Client, user: u32, stream: bool) -> Answer {
     Answer { version, sight, opinions }
 }
 
-/// The scripted model says what a fair judge would think; the user reports it under the answer's request id.
-fn opinions_of(headers: &HeaderMap) -> Vec<Opinion> {
+/// The scripted model says what a fair judge would think; the user reports it.
+fn opinions_of(unit: &str, headers: &HeaderMap) -> Vec<Opinion> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(request_id) = text("x-request-id") else { return Vec::new() };
-    let opinion = |metric, value| Opinion { request_id: request_id.to_owned(), metric, value };
+    let opinion = |metric, value| Opinion { unit: unit.to_owned(), metric, value };
     let quality = text(QUALITY.as_str()).and_then(|quality| quality.parse().ok());
     let harm = text(HARM.as_str()).map(|_| opinion("safety", 1.0));
     quality.map(|quality| opinion("quality", quality)).into_iter().chain(harm).collect()
@@ -551,21 +551,20 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_thinks_is_reported_under_the_request_id_and_a_refused_report_is_counted() {
+    fn what_a_user_thinks_is_reported_under_his_name_and_a_refused_report_is_counted() {
         let mut headers = HeaderMap::new();
         headers.insert(QUALITY, "0.8".parse().unwrap());
         headers.insert(HARM, "1".parse().unwrap());
-        assert!(opinions_of(&headers).is_empty(), "without a request id there is nothing to report on");
-        headers.insert("x-request-id", "r-1".parse().unwrap());
-        let said: Vec<_> = opinions_of(&headers).into_iter().map(|o| (o.request_id, o.metric, o.value)).collect();
-        assert_eq!(said, [("r-1".to_owned(), "quality", 0.8), ("r-1".to_owned(), "safety", 1.0)]);
+        let said: Vec<_> = opinions_of("user-3", &headers).into_iter().map(|o| (o.unit, o.metric, o.value)).collect();
+        assert_eq!(said, [("user-3".to_owned(), "quality", 0.8), ("user-3".to_owned(), "safety", 1.0)]);
+        assert!(opinions_of("user-3", &HeaderMap::new()).is_empty());
         let server = ModelServer::start(Script::default(), 5, Clock::system()).unwrap();
         let reporter = Reporter { client: Client::new(server.addr()), rollout: "demo" };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let accepted = runtime.block_on(reporter.report(opinions_of(&headers).remove(0)));
+        let accepted = runtime.block_on(reporter.report(opinions_of("user-3", &headers).remove(0)));
         let request = server.requests().remove(0);
         let body: Value = serde_json::from_slice(&request.body).unwrap();
-        assert_eq!(body, json!({"request_id": "r-1", "rollout": "demo", "metric": "quality", "value": 0.8}));
+        assert_eq!(body, json!({"unit": "user-3", "rollout": "demo", "metric": "quality", "value": 0.8}));
         assert!(request.uri.path() == "/api/v1/feedback" && !accepted, "a model server accepts no feedback");
     }
 

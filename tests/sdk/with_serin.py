@@ -101,7 +101,8 @@ def wait_ready(admin: str) -> None:
 
 
 def main() -> int:
-    serin, model_server, *command = sys.argv[1:]
+    serin, model_server = (str(Path(path).resolve()) for path in sys.argv[1:3])
+    command = sys.argv[3:]
     started = []
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "serin.log"
