@@ -6,6 +6,8 @@ pub mod observation;
 pub mod recorder;
 pub mod ring;
 
+/// What the judge is told, for those who measure.
+pub use crate::judge::{End, Fact, Flags, Outcome};
 pub use gauges::{Gauges, Limit, Rollbacks};
 pub use observation::Observation;
 pub use recorder::{Labels, Recorder, Recorders, Sums};

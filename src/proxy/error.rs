@@ -5,7 +5,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::DownBody;
-use crate::judge::Outcome;
+use crate::measure::Outcome;
 use crate::upstream::ConnectError;
 use crate::wire::Protocol;
 

@@ -5,8 +5,7 @@ use std::rc::Rc;
 use http::StatusCode;
 
 use super::worker::{Routed, Worker};
-use crate::judge::{End, Fact, Flags, Outcome};
-use crate::measure::{Observation, Recorder, cost};
+use crate::measure::{End, Fact, Flags, Observation, Outcome, Recorder, cost};
 use crate::names::{Arm, Mono};
 use crate::split::{Choice, UnitKey};
 use crate::wire::{Ending, Facts, Reader};

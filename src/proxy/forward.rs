@@ -12,7 +12,7 @@ use super::headers::{SERIN_ARM, SERIN_VERSION};
 use super::service::Head;
 use super::worker::Routed;
 use crate::config::HostMode;
-use crate::judge::Outcome;
+use crate::measure::Outcome;
 use crate::measure::gauges::Limit;
 use crate::names::{Arm, Mono};
 use crate::snapshot::Target;

@@ -12,7 +12,7 @@ use super::connection::Connections;
 use super::deadlines::Deadlines;
 use crate::clock::Clock;
 use crate::config;
-use crate::judge::Fact;
+use crate::measure::Fact;
 use crate::measure::gauges::Gauges;
 use crate::measure::ring;
 use crate::snapshot::{Live, LiveCache, Rollout, Snapshot};

@@ -1,0 +1,116 @@
+//! Commands that need the judge or the configuration but no running serin: `check` and `replay`.
+
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::run::say;
+use crate::cli::args::ReplayPolicy;
+use crate::cli::{Output, PlanArgs, ReplayArgs};
+use crate::config;
+use crate::judge::Policy;
+use crate::judge::replay::replay as judge_again;
+
+/// Names all faults of a configuration.
+#[must_use]
+pub fn check(path: &Path, output: Output) -> ExitCode {
+    match config::load(path) {
+        Ok(config) => {
+            let text = match output {
+                Output::Json => {
+                    serde_json::json!({ "ok": true, "faults": [], "warnings": config.warnings }).to_string()
+                }
+                Output::Human => {
+                    for warning in &config.warnings {
+                        say(&format!("warning: {warning}"));
+                    }
+                    format!("{}: good", path.display())
+                }
+            };
+            printed(&text)
+        }
+        Err(faults) => {
+            match output {
+                Output::Json => {
+                    printed(&faults.json().to_string());
+                }
+                Output::Human => say(&faults.to_string()),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn printed(text: &str) -> ExitCode {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// How long stages must last.
+#[must_use]
+pub fn plan(args: &PlanArgs) -> ExitCode {
+    say(&format!("serin: plan is not part of this version; it would read {}", args.config.display()));
+    ExitCode::from(2)
+}
+
+/// The same judge over a recorded trace; good whatever the verdict.
+#[must_use]
+pub fn replay(args: &ReplayArgs) -> ExitCode {
+    let policy = match policy(&args.policy) {
+        Ok(policy) => policy,
+        Err((why, code)) => {
+            say(&why);
+            return code;
+        }
+    };
+    let trace = match File::open(&args.trace) {
+        Ok(file) => BufReader::with_capacity(1 << 17, file),
+        Err(error) => {
+            say(&format!("serin: {}: {error}", args.trace.display()));
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match judge_again(policy, trace, &mut out)
+        .map_err(|e| e.to_string())
+        .and_then(|()| out.flush().map_err(|e| e.to_string()))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("serin: {}: {error}", args.trace.display()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn policy(from: &ReplayPolicy) -> Result<Policy, (String, ExitCode)> {
+    match from {
+        ReplayPolicy::File(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| (format!("serin: {}: {error}", path.display()), ExitCode::FAILURE))?;
+            Policy::from_toml(&text).map_err(|error| (format!("serin: {}: {error}", path.display()), ExitCode::FAILURE))
+        }
+        ReplayPolicy::Rollout { config, rollout, from_stage } => {
+            let file = config::load(config).map_err(|faults| (faults.to_string(), ExitCode::FAILURE))?;
+            let known = file.rollout(rollout).ok_or_else(|| {
+                let names: Vec<&str> = file.rollouts.iter().map(|r| r.name.as_str()).collect();
+                let why =
+                    format!("serin: {} has no rollout {rollout:?}; it has: {}", config.display(), names.join(", "));
+                (why, ExitCode::from(2))
+            })?;
+            let mut policy = (*known.policy).clone();
+            if let Some(plan) = &known.plan {
+                let stage = plan.stages.get(*from_stage).ok_or_else(|| {
+                    let last = plan.stages.len().saturating_sub(1);
+                    (format!("serin: {rollout:?} has stages 0 to {last}, not {from_stage}"), ExitCode::from(2))
+                })?;
+                policy.min_stage = plan.residence_of(*from_stage);
+                policy.min_requests = stage.samples;
+            }
+            Ok(policy)
+        }
+    }
+}
