@@ -3,14 +3,17 @@
 pub mod answers;
 pub mod auth;
 pub mod body;
+pub mod card;
 pub mod change;
 pub mod context;
 pub mod dashboard;
 pub mod error;
 pub mod events;
 pub mod feedback;
+pub mod html;
 pub mod metrics;
 pub mod openapi;
+pub mod picture;
 pub mod probe;
 pub mod rollouts;
 pub mod router;

@@ -17,7 +17,7 @@ const BODY_MAX: usize = 64 << 10;
 const FEEDBACK_MAX: usize = 2 << 20;
 
 /// Every route, as the description must name them.
-pub const ROUTES: [(&str, &str); 14] = [
+pub const ROUTES: [(&str, &str); 19] = [
     ("get", "/livez"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -32,6 +32,11 @@ pub const ROUTES: [(&str, &str); 14] = [
     ("post", "/api/v1/feedback"),
     ("post", "/api/v1/reload"),
     ("get", "/"),
+    ("get", "/dashboard/rollouts"),
+    ("get", "/dashboard/style.css"),
+    ("get", "/dashboard/app.js"),
+    ("post", "/login"),
+    ("post", "/logout"),
 ];
 
 /// The whole admin side: API, probes, metrics, dashboard.

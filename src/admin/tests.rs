@@ -46,8 +46,11 @@ async fn probes_and_metrics_need_no_token_and_everything_else_does() {
     for (method, path) in ROUTES {
         let path = path.replace("{name}", "chat").replace("{verb}", "pause");
         let seen = bench.send(&method.to_uppercase(), &path, &[], "").await;
-        if ["/livez", "/readyz", "/metrics", "/"].contains(&path.as_str()) || path == "/openapi.json" {
+        let open = ["/livez", "/readyz", "/metrics", "/openapi.json", "/", "/dashboard/style.css", "/dashboard/app.js"];
+        if open.contains(&path.as_str()) {
             assert_eq!(seen.status, StatusCode::OK, "{path}");
+        } else if path == "/login" || path == "/logout" {
+            assert_eq!(seen.status.as_u16(), if path == "/login" { 401 } else { 303 });
         } else {
             is_problem(&seen, 401);
             assert!(seen.headers[header::WWW_AUTHENTICATE].to_str().unwrap().starts_with("Bearer"));
@@ -646,4 +649,64 @@ async fn the_description_names_every_route_and_no_other() {
     let verbs = verbs.as_array().unwrap().iter().find(|p| p["name"] == "verb").unwrap();
     let expect: Vec<_> = Verb::NAMES.into_iter().filter(|name| *name != "set weight").collect();
     assert_eq!(verbs["schema"]["enum"], json!(expect));
+}
+
+fn logged_in(seen: &Seen) -> String {
+    let cookie = seen.headers[header::SET_COOKIE].to_str().unwrap();
+    assert!(cookie.contains("; HttpOnly; SameSite=Strict"), "{cookie}");
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_browser_logs_in_and_changes_only_with_the_pages_token() {
+    let bench = bench(TOKENS);
+    bench.running(10.0);
+    let page = bench.ask("GET", "/", "").await;
+    assert!(page.text.contains("action=\"/login\"") && !page.text.contains("chat"), "the log-in shows nothing");
+    let wrong = bench.ask("POST", "/login", "token=nobody").await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    let seen = bench.ask("POST", "/login", "token=operator-secret-0123456789").await;
+    assert_eq!(seen.status, StatusCode::SEE_OTHER);
+    let cookie = logged_in(&seen);
+    let page = bench.send("GET", "/", &[("cookie", &cookie)], "").await;
+    let token = page.text.split("name=\"serin-token\" content=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(token.len(), 64);
+    assert_eq!(bench.send("GET", "/api/v1/rollouts", &[("cookie", &cookie)], "").await.status, StatusCode::OK);
+    let pause = "/api/v1/rollouts/chat/pause";
+    is_problem(&bench.send("POST", pause, &[("cookie", &cookie)], "").await, 403);
+    is_problem(&bench.send("POST", pause, &[("cookie", &cookie), ("x-serin-token", "wrong")], "").await, 403);
+    let evaluator = good(&bench);
+    let good = bench.send("POST", pause, &[("cookie", &cookie), ("x-serin-token", token)], "").await;
+    assert_eq!(good.status, StatusCode::OK);
+    assert_eq!(evaluator.join().unwrap().unwrap().actor.name, "olga");
+    bench.send("POST", "/logout", &[("cookie", &cookie)], "").await;
+    is_problem(&bench.send("GET", "/api/v1/rollouts", &[("cookie", &cookie)], "").await, 401);
+}
+
+#[tokio::test]
+async fn the_page_shows_every_rollout_and_only_the_verbs_one_may_use() {
+    let bench = bench(TOKENS);
+    bench.running(10.0);
+    let mut odd = view("awaiting", 10.0);
+    odd.why = "<script>alert(1)</script>".into();
+    odd.allowed = vec!["approve", "pause", "abort", "drill"];
+    bench.board.post(vec![Arc::new(odd)]);
+    for (token, verbs) in [
+        ("viewer-secret-0123456789", vec![]),
+        ("approver-secret-0123456789", vec!["approve", "abort"]),
+        ("operator-secret-0123456789", vec!["pause", "drill", "abort"]),
+    ] {
+        let bearer = format!("Bearer {token}");
+        let page = bench.send("GET", "/", &[("authorization", &bearer)], "").await;
+        let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(!page.text.contains("<script>") && !page.text.contains("style=\""), "no inline script or style");
+        assert!(page.text.contains("&lt;script&gt;alert(1)"), "a sentence is no markup");
+        let shown: Vec<_> =
+            page.text.split("data-verb=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(shown, verbs);
+        let cards = bench.send("GET", "/dashboard/rollouts", &[("authorization", &bearer)], "").await;
+        assert!(page.text.contains(&cards.text), "the script is given the same cards");
+    }
+    is_problem(&bench.ask("GET", "/dashboard/rollouts", "").await, 401);
 }
