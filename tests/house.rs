@@ -43,12 +43,13 @@ const MAP: &[(&str, &[&str])] = &[
     ),
     ("cli", &["config", "tls", "judge", "rollout", "journal", "report"]),
     ("demo", ALL),
+    ("app", ALL),
 ];
 const ALL: &[&str] = &["*"];
 
 /// Files of `src/` itself and what they may use.
 const ROOT: &[(&str, &[&str])] =
-    &[("names", &[]), ("clock", &[]), ("signal", &[]), ("tls", &["config"]), ("app", ALL), ("main", ALL), ("lib", ALL)];
+    &[("names", &[]), ("clock", &[]), ("signal", &[]), ("tls", &["config"]), ("main", ALL), ("lib", ALL)];
 
 /// What pure areas never name.
 const PURE: &[&str] = &["split", "wire", "stats", "judge", "rollout"];

@@ -101,7 +101,12 @@ pub(super) async fn send(attempt: &Attempt<'_>, arm: Arm, mut request: Request<U
             return Err(Failure::Unsent(ProxyError::Overloaded, Box::new(request)));
         };
         let in_flight = endpoint.begin();
-        let mut lease = match worker.pool.lend(cluster, endpoint).await {
+        // Connecting is rare and its future large (TLS, handshakes): a box keeps it out of every request's.
+        let lent = match worker.pool.reuse(cluster, endpoint) {
+            Some(lease) => Ok(lease),
+            None => Box::pin(worker.pool.lend(cluster, endpoint)).await,
+        };
+        let mut lease = match lent {
             Ok(lease) => lease,
             Err(error) => {
                 endpoint.failed(&cluster.ejection, worker.clock.now());

@@ -5,6 +5,89 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Version};
 
+/// Which fields of interest a head has: found in one pass, so that a field that is not there costs no look-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Present(u32);
+
+impl Present {
+    /// `Connection`.
+    pub const CONNECTION: u32 = 1;
+    /// `Keep-Alive`, `Proxy-Connection` or `HTTP2-Settings`.
+    pub const HOP_RARE: u32 = 1 << 1;
+    /// `Transfer-Encoding`.
+    pub const TRANSFER_ENCODING: u32 = 1 << 2;
+    /// `Upgrade`.
+    pub const UPGRADE: u32 = 1 << 3;
+    /// `TE`.
+    pub const TE: u32 = 1 << 4;
+    /// `Expect`.
+    pub const EXPECT: u32 = 1 << 5;
+    /// Anything that begins with `serin-`.
+    pub const SERIN: u32 = 1 << 6;
+    /// `X-Forwarded-For`, `-Proto` or `-Host`.
+    pub const FORWARDED: u32 = 1 << 7;
+    /// `Via`.
+    pub const VIA: u32 = 1 << 8;
+    /// `X-Request-Id`.
+    pub const REQUEST_ID: u32 = 1 << 9;
+    /// `Traceparent`.
+    pub const TRACEPARENT: u32 = 1 << 10;
+    /// `Host`.
+    pub const HOST: u32 = 1 << 11;
+    /// `Host` more than once.
+    pub const HOST_AGAIN: u32 = 1 << 12;
+    /// `Content-Length`.
+    pub const CONTENT_LENGTH: u32 = 1 << 13;
+    /// `Trailer`.
+    pub const TRAILER: u32 = 1 << 14;
+    /// `Server-Timing`.
+    pub const SERVER_TIMING: u32 = 1 << 15;
+    /// `Content-Type`.
+    pub const CONTENT_TYPE: u32 = 1 << 16;
+    /// `Content-Encoding`.
+    pub const CONTENT_ENCODING: u32 = 1 << 17;
+
+    /// Looks once at every field.
+    #[must_use]
+    pub fn scan(headers: &HeaderMap) -> Self {
+        let mut bits = 0;
+        for name in headers.keys() {
+            bits |= match name.as_str() {
+                "host" => Self::HOST,
+                "content-length" => Self::CONTENT_LENGTH,
+                "content-type" => Self::CONTENT_TYPE,
+                "connection" => Self::CONNECTION,
+                "content-encoding" => Self::CONTENT_ENCODING,
+                "transfer-encoding" => Self::TRANSFER_ENCODING,
+                "x-request-id" => Self::REQUEST_ID,
+                "traceparent" => Self::TRACEPARENT,
+                "keep-alive" | "proxy-connection" | "http2-settings" => Self::HOP_RARE,
+                "upgrade" => Self::UPGRADE,
+                "te" => Self::TE,
+                "expect" => Self::EXPECT,
+                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => Self::FORWARDED,
+                "via" => Self::VIA,
+                "trailer" => Self::TRAILER,
+                "server-timing" => Self::SERVER_TIMING,
+                other if other.starts_with("serin-") => Self::SERIN,
+                _ => 0,
+            };
+        }
+        if bits & Self::HOST != 0 && headers.get_all(header::HOST).iter().nth(1).is_some() {
+            bits |= Self::HOST_AGAIN;
+        }
+        Self(bits)
+    }
+
+    /// Whether any of `bits` is there.
+    #[must_use]
+    pub const fn has(self, bits: u32) -> bool {
+        self.0 & bits != 0
+    }
+
+    const HOP_BY_HOP: u32 = Self::CONNECTION | Self::HOP_RARE | Self::TRANSFER_ENCODING | Self::UPGRADE;
+}
+
 /// Fields that name a connection, not a message; beside those that `Connection` itself names.
 const HOP_BY_HOP: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
@@ -47,7 +130,10 @@ fn is_message_field(name: &HeaderName) -> bool {
 }
 
 /// Takes the hop-by-hop fields off.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, present: Present) {
+    if !present.has(Present::HOP_BY_HOP) {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -109,66 +195,98 @@ impl Hop {
     }
 }
 
+/// Fields that serin adds to a request, so that the map grows once.
+const ADDED_UP: usize = 10;
+/// Fields that serin adds to a response.
+const ADDED_DOWN: usize = 8;
+
 /// Cleans a request head for upstream: hop-by-hop off, what outsiders may not say off, forwarding fields on.
-pub fn towards_upstream(headers: &mut HeaderMap, hop: &Hop, host: Option<&HeaderValue>, version: Version) {
-    let te_trailers = headers
-        .get(header::TE)
-        .is_some_and(|te| te.to_str().is_ok_and(|t| t.split(',').any(|c| c.trim().eq_ignore_ascii_case("trailers"))));
-    remove_hop_by_hop(headers);
-    headers.remove(header::TE);
-    if te_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+pub fn towards_upstream(
+    headers: &mut HeaderMap,
+    present: Present,
+    hop: &Hop,
+    host: Option<&HeaderValue>,
+    version: Version,
+) {
+    headers.reserve(ADDED_UP);
+    let te_trailers = present.has(Present::TE)
+        && headers.get(header::TE).is_some_and(|te| {
+            te.to_str().is_ok_and(|t| t.split(',').any(|c| c.trim().eq_ignore_ascii_case("trailers")))
+        });
+    remove_hop_by_hop(headers, present);
+    if present.has(Present::TE) {
+        headers.remove(header::TE);
+        if te_trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
     }
-    // serin answers 100-continue itself, by reading the body.
-    headers.remove(header::EXPECT);
-    for name in [&SERIN_ROLLOUT, &SERIN_WHY, &SERIN_REF] {
-        headers.remove(name);
+    if present.has(Present::EXPECT) {
+        // serin answers 100-continue itself, by reading the body.
+        headers.remove(header::EXPECT);
     }
-    let prior = if hop.trusted { headers.remove(&FORWARDED_FOR) } else { None };
+    if present.has(Present::SERIN) {
+        for name in [&SERIN_ROLLOUT, &SERIN_WHY, &SERIN_REF] {
+            headers.remove(name);
+        }
+    }
+    forwarded(headers, present, hop, host);
+    append_via(headers, present, version);
+}
+
+fn forwarded(headers: &mut HeaderMap, present: Present, hop: &Hop, host: Option<&HeaderValue>) {
+    let believed = hop.trusted && present.has(Present::FORWARDED);
+    let prior = if believed { joined(headers, &FORWARDED_FOR) } else { None };
     let chain = match prior {
         None => hop.peer.clone(),
-        Some(prior) => {
-            let mut joined = prior.as_bytes().to_vec();
-            joined.extend_from_slice(b", ");
-            joined.extend_from_slice(hop.peer.as_bytes());
-            HeaderValue::from_bytes(&joined).unwrap_or_else(|_| hop.peer.clone())
+        Some(mut prior) => {
+            prior.extend_from_slice(b", ");
+            prior.extend_from_slice(hop.peer.as_bytes());
+            HeaderValue::from_bytes(&prior).unwrap_or_else(|_| hop.peer.clone())
         }
     };
     headers.insert(FORWARDED_FOR.clone(), chain);
-    if !(hop.trusted && headers.contains_key(&FORWARDED_PROTO)) {
+    if !(believed && headers.contains_key(&FORWARDED_PROTO)) {
         headers.insert(FORWARDED_PROTO.clone(), hop.scheme.clone());
     }
     if let Some(host) = host
-        && !(hop.trusted && headers.contains_key(&FORWARDED_HOST))
+        && !(believed && headers.contains_key(&FORWARDED_HOST))
     {
         headers.insert(FORWARDED_HOST.clone(), host.clone());
     }
-    append_via(headers, version);
+}
+
+/// All values of a list field in one, in their order.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut values = headers.get_all(name).iter();
+    let mut all = values.next()?.as_bytes().to_vec();
+    for value in values {
+        all.extend_from_slice(b", ");
+        all.extend_from_slice(value.as_bytes());
+    }
+    Some(all)
 }
 
 /// Cleans a response head for the caller.
-pub fn towards_downstream(headers: &mut HeaderMap, version: Version) {
+pub fn towards_downstream(headers: &mut HeaderMap, present: Present, version: Version) {
+    headers.reserve(ADDED_DOWN);
     // A message with both is one re-framed by serin: the length is dropped (RFC 9112 section 6.3).
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+    if present.has(Present::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    remove_hop_by_hop(headers);
-    append_via(headers, version);
+    remove_hop_by_hop(headers, present);
+    append_via(headers, present, version);
 }
 
-fn append_via(headers: &mut HeaderMap, version: Version) {
-    let ours = match version {
+fn append_via(headers: &mut HeaderMap, present: Present, version: Version) {
+    let ours = HeaderValue::from_static(match version {
         Version::HTTP_2 => "2 serin",
         Version::HTTP_10 => "1.0 serin",
         _ => "1.1 serin",
-    };
-    match headers.get(header::VIA) {
-        None => {
-            headers.insert(header::VIA, HeaderValue::from_static(ours));
-        }
-        Some(_) => {
-            headers.append(header::VIA, HeaderValue::from_static(ours));
-        }
+    });
+    if present.has(Present::VIA) {
+        headers.append(header::VIA, ours);
+    } else {
+        headers.insert(header::VIA, ours);
     }
 }
 
@@ -192,7 +310,8 @@ mod tests {
             ("upgrade", "h2c"),
             ("x-stays", "1"),
         ]);
-        remove_hop_by_hop(&mut headers);
+        let present = Present::scan(&headers);
+        remove_hop_by_hop(&mut headers, present);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["authorization", "host", "x-stays"]);
@@ -204,7 +323,8 @@ mod tests {
         for (trusted, expect) in [(false, "203.0.113.9"), (true, "198.51.100.1, 203.0.113.9")] {
             let mut headers =
                 map(&[("x-forwarded-for", "198.51.100.1"), ("serin-why", "override"), ("te", "trailers, deflate")]);
-            towards_upstream(&mut headers, &Hop::new(ip, true, trusted), None, Version::HTTP_2);
+            let present = Present::scan(&headers);
+            towards_upstream(&mut headers, present, &Hop::new(ip, true, trusted), None, Version::HTTP_2);
             assert_eq!(headers["x-forwarded-for"], expect);
             assert_eq!(headers["x-forwarded-proto"], "https");
             assert_eq!(headers["via"], "2 serin");

@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::forward::{self, Answer, Attempt, Failure};
+use super::headers::Present;
 use super::identity::{self, Caller};
 use super::peek::{self, Peeked};
 use super::tag::{self, Ids};
@@ -33,10 +34,11 @@ pub async fn handle(connection: &Rc<Connection>, request: Request<Incoming>) -> 
     let started = worker.clock.now();
     let view = worker.view();
     connection.bound_requests(view.snapshot().config.limits.requests_per_connection);
-    let response = match find(&view, connection, &request) {
-        Ok(Found::Rollout(routed)) => serve(connection, &routed, request, started).await,
+    let present = Present::scan(request.headers());
+    let response = match find(&view, connection, &request, present) {
+        Ok(Found::Rollout(routed)) => serve(connection, &routed, request, present, started).await,
         Ok(Found::Health) => health(connection),
-        Err(error) => unrouted(connection, &view, &request, &error, started),
+        Err(error) => unrouted(connection, &view, &request, present, &error, started),
     };
     let (parts, body) = response.into_parts();
     Response::from_parts(parts, body.keeping(busy))
@@ -48,7 +50,12 @@ enum Found {
 }
 
 /// Checks the head and finds the rollout that takes it.
-fn find(view: &Rc<View>, connection: &Connection, request: &Request<Incoming>) -> Result<Found, ProxyError> {
+fn find(
+    view: &Rc<View>,
+    connection: &Connection,
+    request: &Request<Incoming>,
+    present: Present,
+) -> Result<Found, ProxyError> {
     let limits = &view.snapshot().config.limits;
     if request.method() == Method::CONNECT || request.method() == Method::TRACE {
         return Err(ProxyError::Method);
@@ -58,7 +65,7 @@ fn find(view: &Rc<View>, connection: &Connection, request: &Request<Incoming>) -
         connection.worker.gauges.hit(Limit::UriBytes);
         return Err(ProxyError::UriTooLong);
     }
-    let host = host_of(request)?;
+    let host = host_of(request, present)?;
     if connection.listening.config.health.as_deref() == Some(uri.path()) {
         return Ok(Found::Health);
     }
@@ -68,10 +75,9 @@ fn find(view: &Rc<View>, connection: &Connection, request: &Request<Incoming>) -
 
 /// The host asked for, without its port: of the target where it names one, else of the one `Host` field
 /// (RFC 9112 section 3.2: missing or repeated in HTTP/1.1 is a bad request).
-fn host_of(request: &Request<Incoming>) -> Result<&str, ProxyError> {
-    let mut fields = request.headers().get_all(header::HOST).iter();
-    let field = fields.next();
-    if fields.next().is_some() {
+fn host_of(request: &Request<Incoming>, present: Present) -> Result<&str, ProxyError> {
+    let field = request.headers().get(header::HOST);
+    if present.has(Present::HOST_AGAIN) {
         return Err(ProxyError::BadRequest("the Host field is there more than once"));
     }
     let field = match field.map(|f| f.to_str()) {
@@ -155,6 +161,7 @@ fn unrouted(
     connection: &Connection,
     view: &View,
     request: &Request<Incoming>,
+    present: Present,
     error: &ProxyError,
     started: Mono,
 ) -> Response<DownBody> {
@@ -172,7 +179,7 @@ fn unrouted(
         },
     );
     recorder.end(worker.index);
-    let ids = Ids::of(request.headers(), worker);
+    let ids = Ids::of(request.headers(), present, worker);
     error.response(crate::wire::Protocol::for_path(request.uri().path()), Some(&ids.request_id))
 }
 
@@ -181,13 +188,18 @@ async fn serve(
     connection: &Rc<Connection>,
     routed: &Routed,
     request: Request<Incoming>,
+    present: Present,
     started: Mono,
 ) -> Response<DownBody> {
     let worker = &connection.worker;
     let rollout = routed.rollout();
     let (mut parts, mut incoming) = request.into_parts();
-    let ids = Ids::of(&parts.headers, worker);
-    let peeked = match look_into_body(connection, routed, &parts, &mut incoming).await {
+    let ids = Ids::of(&parts.headers, present, worker);
+    let peeked = match if may_look_into_body(routed, &incoming) {
+        Box::pin(look_into_body(connection, routed, &parts, &mut incoming)).await
+    } else {
+        Ok(None)
+    } {
         Ok(peeked) => peeked,
         // The caller went away while we waited for the body.
         Err(_) => {
@@ -197,11 +209,12 @@ async fn serve(
     let (choice, unit) = choose(connection, routed, &parts, peeked.as_ref());
     let mut exchange = Exchange::begin(worker, routed, choice, unit, started);
     let protocol = rollout.fixed.config.protocol.or_for_path(parts.uri.path());
-    let wants_tunnel = headers::wants_websocket(&parts.method, parts.version, &parts.headers);
+    let wants_tunnel =
+        present.has(Present::UPGRADE) && headers::wants_websocket(&parts.method, parts.version, &parts.headers);
     let upgrade = wants_tunnel.then(|| tunnel::Asked::of(&mut parts));
     let head = Head::of(&parts);
     let most = rollout.fixed.config.body_bytes;
-    if declared_length(&parts).is_some_and(|length| length > most) {
+    if present.has(Present::CONTENT_LENGTH) && declared_length(&parts).is_some_and(|length| length > most) {
         worker.gauges.hit(Limit::BodyBytes);
         let error = ProxyError::BodyTooLarge;
         exchange.fail(error.outcome(), error.status(), worker.clock.now());
@@ -210,7 +223,7 @@ async fn serve(
     let state = UpState::default();
     let bounds = BodyBounds { bytes: most, progress: routed.config().limits.body_progress };
     let body = upward(connection, routed, &parts, incoming, peeked, bounds, &state);
-    headers::towards_upstream(&mut parts.headers, &connection.hop, head.host.as_ref(), parts.version);
+    headers::towards_upstream(&mut parts.headers, present, &connection.hop, head.host.as_ref(), parts.version);
     ids.put(&mut parts.headers);
     let attempt = Attempt { connection, routed, state: &state, head: &head, upgrade: upgrade.is_some() };
     let (choice, result) = with_fallback(&attempt, choice, Request::from_parts(parts, body), &mut exchange).await;
@@ -249,6 +262,13 @@ fn declared_length(parts: &Parts) -> Option<u64> {
     parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Whether this rollout ever looks into bodies, and there is one.
+fn may_look_into_body(routed: &Routed, incoming: &Incoming) -> bool {
+    let config = &routed.rollout().fixed.config;
+    let by_body = config.unit.iter().any(|source| matches!(source, UnitSource::Body(_)));
+    (by_body || config.fallback == Fallback::BeforeFirstByte) && !incoming.is_end_stream()
+}
+
 /// Peeks where the unit can only be found in the body.
 async fn look_into_body(
     connection: &Connection,
@@ -259,9 +279,6 @@ async fn look_into_body(
     let config = &routed.rollout().fixed.config;
     let by_body = config.unit.iter().any(|source| matches!(source, UnitSource::Body(_)));
     let replay = config.fallback == Fallback::BeforeFirstByte;
-    if !(by_body || replay) || incoming.is_end_stream() {
-        return Ok(None);
-    }
     let claims = claims(connection, routed, parts);
     let wanted = by_body
         && with_caller(connection, parts, claims.as_deref(), None, |caller| {
@@ -364,16 +381,16 @@ async fn with_fallback(
         Err(Failure::Latched(request)) => {
             exchange.leave_canary(attempt.connection.worker.clock.now());
             let choice = Choice { arm: Arm::Stable, why: Why::Latched, drawn: false, cohort: None };
-            let result = forward::send(attempt, Arm::Stable, *request).await;
+            let result = Box::pin(forward::send(attempt, Arm::Stable, *request)).await;
             (choice, result.map_err(Failure::into_error))
         }
         Err(Failure::Unsent(error, request)) if choice.arm == Arm::Canary && fallback != Fallback::None => {
-            fall_back(attempt, choice, &error, *request, exchange).await
+            Box::pin(fall_back(attempt, choice, &error, *request, exchange)).await
         }
         Err(failure) => match spare {
             Some(request) if failure.outcome() != Outcome::Refused && failure.is_upstreams() => {
                 let error = failure.into_error();
-                fall_back(attempt, choice, &error, request, exchange).await
+                Box::pin(fall_back(attempt, choice, &error, request, exchange)).await
             }
             _ => (choice, Err(failure.into_error())),
         },
@@ -409,23 +426,26 @@ fn downward(
     let rollout = routed.rollout();
     let target = rollout.target(choice.arm);
     let (mut parts, incoming) = answer.response.into_parts();
-    let text = |name: http::HeaderName| parts.headers.get(name).and_then(|v| v.to_str().ok());
+    let present = Present::scan(&parts.headers);
+    let text = |bit: u32, name: http::HeaderName| {
+        if present.has(bit) { parts.headers.get(name).and_then(|v| v.to_str().ok()) } else { None }
+    };
     let mut reader = Reader::for_exchange(
         rollout.fixed.config.protocol,
         head.path.path(),
-        text(header::CONTENT_TYPE),
-        text(header::CONTENT_ENCODING),
+        text(Present::CONTENT_TYPE, header::CONTENT_TYPE),
+        text(Present::CONTENT_ENCODING, header::CONTENT_ENCODING),
     );
     if head.method != Method::POST {
         reader.open_ended();
     }
     exchange.head(parts.status, now, reader);
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-    let protocol = parts.headers.get(header::UPGRADE).cloned();
-    headers::towards_downstream(&mut parts.headers, parts.version);
+    let protocol = if switching { parts.headers.get(header::UPGRADE).cloned() } else { None };
+    headers::towards_downstream(&mut parts.headers, present, parts.version);
     parts.version = Version::HTTP_11;
-    tag::stamp(routed, choice, ids, &mut parts.headers);
-    tag::timing(&mut parts.headers, answer.sent_at, exchange.started(), now);
+    tag::stamp(routed, choice, ids, &mut parts.headers, present);
+    tag::timing(&mut parts.headers, present, answer.sent_at, exchange.started(), now);
     if switching && let Some(asked) = upgrade {
         let mut response = Response::from_parts(parts, incoming);
         if let Some(protocol) = protocol {

@@ -6,7 +6,7 @@ use http::{HeaderValue, Response};
 
 use super::body::DownBody;
 use super::headers::{
-    REQUEST_ID, SERIN_ARM, SERIN_REF, SERIN_ROLLOUT, SERIN_VERSION, SERIN_WHY, SERVER_TIMING, TRACEPARENT,
+    Present, REQUEST_ID, SERIN_ARM, SERIN_REF, SERIN_ROLLOUT, SERIN_VERSION, SERIN_WHY, SERVER_TIMING, TRACEPARENT,
 };
 use super::worker::{Routed, Worker};
 use crate::names::Mono;
@@ -26,11 +26,13 @@ pub struct Ids {
 impl Ids {
     /// Keeps what the caller sent where it is well formed and mints the rest, in one allocation.
     #[must_use]
-    pub fn of(headers: &HeaderMap, worker: &Worker) -> Self {
-        let kept = headers.get(&REQUEST_ID).filter(|id| {
+    pub fn of(headers: &HeaderMap, present: Present, worker: &Worker) -> Self {
+        let sent = if present.has(Present::REQUEST_ID) { headers.get(&REQUEST_ID) } else { None };
+        let kept = sent.filter(|id| {
             !id.is_empty() && id.len() <= ID_MOST && id.as_bytes().iter().all(|b| matches!(b, 0x21..=0x7e))
         });
-        let traced = headers.get(&TRACEPARENT).is_some_and(|value| is_traceparent(value.as_bytes()));
+        let traced = present.has(Present::TRACEPARENT)
+            && headers.get(&TRACEPARENT).is_some_and(|value| is_traceparent(value.as_bytes()));
         if let (Some(id), true) = (kept, traced) {
             return Self { request_id: id.clone(), traceparent: None };
         }
@@ -74,7 +76,7 @@ fn is_traceparent(text: &[u8]) -> bool {
 }
 
 /// Names rollout, version and arm on a response; what upstream says under those names is replaced.
-pub fn stamp(routed: &Routed, choice: Choice, ids: &Ids, headers: &mut HeaderMap) {
+pub fn stamp(routed: &Routed, choice: Choice, ids: &Ids, headers: &mut HeaderMap, present: Present) {
     let rollout = routed.rollout();
     if rollout.fixed.config.tag_responses {
         let target = rollout.target(choice.arm);
@@ -82,33 +84,35 @@ pub fn stamp(routed: &Routed, choice: Choice, ids: &Ids, headers: &mut HeaderMap
         headers.insert(SERIN_VERSION.clone(), target.version_header.clone());
         headers.insert(SERIN_ARM.clone(), HeaderValue::from_static(choice.arm.as_str()));
         headers.insert(SERIN_WHY.clone(), HeaderValue::from_static(choice.why.as_str()));
-    } else {
+    } else if present.has(Present::SERIN) {
         for name in [&SERIN_ROLLOUT, &SERIN_VERSION, &SERIN_ARM, &SERIN_WHY] {
             headers.remove(name);
         }
     }
-    headers.remove(&SERIN_REF);
+    if present.has(Present::SERIN) {
+        headers.remove(&SERIN_REF);
+    }
     headers.insert(REQUEST_ID.clone(), ids.request_id.clone());
 }
 
 /// Tags an error that serin made for a chosen arm.
 #[must_use]
 pub fn stamp_error(routed: &Routed, choice: Choice, ids: &Ids, mut response: Response<DownBody>) -> Response<DownBody> {
-    stamp(routed, choice, ids, response.headers_mut());
+    stamp(routed, choice, ids, response.headers_mut(), Present::default());
     response
 }
 
 /// `Server-Timing`: upstream's time to its head and serin's own, in milliseconds; appended to what upstream sent.
-pub fn timing(headers: &mut HeaderMap, sent_at: Mono, started: Mono, now: Mono) {
-    let upstream_us = now.since(sent_at).as_micros();
-    let serin_us = sent_at.since(started).as_micros();
-    let mut text = Vec::with_capacity(48);
-    text.extend_from_slice(b"upstream;dur=");
-    push_ms(&mut text, upstream_us);
-    text.extend_from_slice(b", serin;dur=");
-    push_ms(&mut text, serin_us);
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
-        if headers.contains_key(&SERVER_TIMING) {
+pub fn timing(headers: &mut HeaderMap, present: Present, sent_at: Mono, started: Mono, now: Mono) {
+    let us = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let mut text = [0u8; TIMING_MOST];
+    let mut at = 0;
+    at = put(&mut text, at, b"upstream;dur=");
+    at = put_ms(&mut text, at, us(now.since(sent_at)));
+    at = put(&mut text, at, b", serin;dur=");
+    at = put_ms(&mut text, at, us(sent_at.since(started)));
+    if let Ok(value) = HeaderValue::from_bytes(&text[..at]) {
+        if present.has(Present::SERVER_TIMING) {
             headers.append(SERVER_TIMING.clone(), value);
         } else {
             headers.insert(SERVER_TIMING.clone(), value);
@@ -116,23 +120,31 @@ pub fn timing(headers: &mut HeaderMap, sent_at: Mono, started: Mono, now: Mono) 
     }
 }
 
-/// Microseconds as milliseconds with two places.
-fn push_ms(text: &mut Vec<u8>, us: u128) {
+/// The longest `Server-Timing` of ours.
+const TIMING_MOST: usize = 80;
+
+fn put(text: &mut [u8; TIMING_MOST], at: usize, bytes: &[u8]) -> usize {
+    text[at..at + bytes.len()].copy_from_slice(bytes);
+    at + bytes.len()
+}
+
+/// Microseconds as milliseconds with two places, rounded up.
+fn put_ms(text: &mut [u8; TIMING_MOST], at: usize, us: u64) -> usize {
     let hundredths = us.div_ceil(10);
-    let (whole, part) = (hundredths / 100, (hundredths % 100) as u8);
-    let mut digits = [0u8; 39];
-    let mut at = digits.len();
-    let mut rest = whole;
+    let mut digits = [0u8; 20];
+    let mut from = digits.len();
+    let mut rest = hundredths / 100;
     loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
+        from -= 1;
+        digits[from] = b'0' + (rest % 10) as u8;
         rest /= 10;
         if rest == 0 {
             break;
         }
     }
-    text.extend_from_slice(&digits[at..]);
-    text.extend_from_slice(&[b'.', b'0' + part / 10, b'0' + part % 10]);
+    let part = (hundredths % 100) as u8;
+    let at = put(text, at, &digits[from..]);
+    put(text, at, &[b'.', b'0' + part / 10, b'0' + part % 10])
 }
 
 #[cfg(test)]
@@ -141,10 +153,10 @@ mod tests {
 
     #[test]
     fn times_are_written_in_milliseconds() {
-        for (us, expect) in [(0u128, "0.00"), (7, "0.01"), (181_200, "181.20"), (60_000_009, "60000.01")] {
-            let mut text = Vec::new();
-            push_ms(&mut text, us);
-            assert_eq!(String::from_utf8(text).unwrap(), expect);
+        for (us, expect) in [(0, "0.00"), (7, "0.01"), (181_200, "181.20"), (60_000_009, "60000.01")] {
+            let mut text = [0u8; TIMING_MOST];
+            let end = put_ms(&mut text, 0, us);
+            assert_eq!(std::str::from_utf8(&text[..end]).unwrap(), expect);
         }
     }
 
