@@ -46,6 +46,11 @@ impl Gzip {
         Gzip { decoder: MultiGzDecoder::new(Into { plain, now: Mono::default(), bytes: 0 }), failed: false }
     }
 
+    /// What looks at the decoded bytes.
+    pub(crate) fn plain(&self) -> &Plain {
+        &self.decoder.get_ref().plain
+    }
+
     pub(crate) fn kept(&self) -> usize {
         64 * 1024 + self.decoder.get_ref().plain.kept()
     }

@@ -37,6 +37,17 @@ impl Events {
         Events { protocol, splitter: Splitter::new(), seen }
     }
 
+    /// Whether this dialect's events carry generated tokens.
+    pub(crate) fn awaits_tokens(&self) -> bool {
+        let dialect = self.seen.tally.facts.dialect;
+        matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Messages)
+    }
+
+    /// When the first generated token passed.
+    pub(crate) fn first_token_at(&self) -> Option<Mono> {
+        self.seen.tally.facts.first_token_at
+    }
+
     /// Bytes of memory kept for an event under way.
     pub(crate) fn kept(&self) -> usize {
         self.splitter.kept() + self.seen.echo.kept()

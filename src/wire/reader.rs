@@ -111,7 +111,15 @@ impl Reader {
     /// When the answer began: its first generated token, or its first byte where no tokens are read.
     #[must_use]
     pub fn begun_at(&self) -> Option<Mono> {
-        self.first_byte_at
+        let plain = match &self.tap {
+            Tap::Plain(plain) => plain,
+            Tap::Gzip(gzip) => gzip.plain(),
+            Tap::Silent | Tap::Undecoded | Tap::Packed(_) => return self.first_byte_at,
+        };
+        match plain {
+            Plain::Events(events) if events.awaits_tokens() => events.first_token_at(),
+            _ => self.first_byte_at,
+        }
     }
 
     /// The facts, given how the body ended: `true` in good order, `false` cancelled by the caller, or an [`Ending`].
@@ -203,6 +211,19 @@ impl Plain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_begins_with_its_first_token_and_not_with_a_role() {
+        let mut reader =
+            Reader::for_exchange(Protocol::OpenAi, "/v1/chat/completions", Some("text/event-stream"), None);
+        reader.chunk(b"data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n", Mono(5));
+        assert_eq!(reader.begun_at(), None);
+        reader.chunk(b"data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n", Mono(9));
+        assert_eq!(reader.begun_at(), Some(Mono(9)));
+        let mut plain = Reader::for_exchange(Protocol::Http, "/", None, None);
+        plain.chunk(b"x", Mono(3));
+        assert_eq!(plain.begun_at(), Some(Mono(3)));
+    }
 
     #[test]
     fn a_plain_body_is_counted_and_not_looked_at() {
