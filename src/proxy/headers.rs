@@ -51,8 +51,10 @@ impl Present {
     #[must_use]
     pub fn scan(headers: &HeaderMap) -> Self {
         let mut bits = 0;
-        for name in headers.keys() {
+        // Every value, not only every name, so that a second Host is seen.
+        for (name, _) in headers {
             bits |= match name.as_str() {
+                "host" if bits & Self::HOST != 0 => Self::HOST_AGAIN,
                 "host" => Self::HOST,
                 "content-length" => Self::CONTENT_LENGTH,
                 "content-type" => Self::CONTENT_TYPE,
@@ -73,9 +75,6 @@ impl Present {
                 _ => 0,
             };
         }
-        if bits & Self::HOST != 0 && headers.get_all(header::HOST).iter().nth(1).is_some() {
-            bits |= Self::HOST_AGAIN;
-        }
         Self(bits)
     }
 
@@ -88,12 +87,11 @@ impl Present {
     const HOP_BY_HOP: u32 = Self::CONNECTION | Self::HOP_RARE | Self::TRANSFER_ENCODING | Self::UPGRADE;
 }
 
-/// Fields that name a connection, not a message; beside those that `Connection` itself names.
-const HOP_BY_HOP: [HeaderName; 5] = [
+/// Fields that name a connection, not a message, and that hardly anybody sends; beside `Connection`, what that names,
+/// `Transfer-Encoding` and `Upgrade`.
+const HOP_RARE: [HeaderName; 3] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
     HeaderName::from_static("http2-settings"),
 ];
 
@@ -134,7 +132,28 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, present: Present) {
     if !present.has(Present::HOP_BY_HOP) {
         return;
     }
-    if headers.contains_key(header::CONNECTION) {
+    if present.has(Present::CONNECTION) {
+        remove_connection(headers);
+    }
+    if present.has(Present::TRANSFER_ENCODING) {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
+    if present.has(Present::UPGRADE) {
+        headers.remove(header::UPGRADE);
+    }
+    if present.has(Present::HOP_RARE) {
+        for name in &HOP_RARE {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Takes `Connection` off, and the fields that it names unless they are the message's own.
+fn remove_connection(headers: &mut HeaderMap) {
+    let plain = |value: &HeaderValue| {
+        value.as_bytes().eq_ignore_ascii_case(b"keep-alive") || value.as_bytes().eq_ignore_ascii_case(b"close")
+    };
+    if !headers.get_all(header::CONNECTION).iter().all(plain) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
@@ -146,11 +165,8 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, present: Present) {
         for name in named {
             headers.remove(name);
         }
-        headers.remove(header::CONNECTION);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    headers.remove(header::CONNECTION);
 }
 
 /// Whether the request asks for a WebSocket (RFC 6455 section 4.1): the only protocol that is tunnelled.
