@@ -189,6 +189,8 @@ async fn abort(cx: &Context, command: Command) -> Result<Arc<RolloutView>, Probl
     }
     let snapshot = cx.snapshot();
     if rollouts::nothing_runs(cx, &snapshot, &name) {
+        // Perhaps because of a latch of this very moment.
+        (cx.parts().settle)().await;
         return Ok(before);
     }
     latch(cx, &command);
@@ -196,7 +198,9 @@ async fn abort(cx: &Context, command: Command) -> Result<Arc<RolloutView>, Probl
     // Our own latch may already have moved the generation on, so it is not asked for again.
     let command = Command { if_match: None, ..command };
     let wait = if stale { Duration::ZERO } else { ABORT_WAIT };
-    match post(cx, command, wait).await {
+    // An acknowledged kill means: no later canary head. Workers and evaluator work on it at the same time.
+    let (answer, ()) = tokio::join!(post(cx, command, wait), (cx.parts().settle)());
+    match answer {
         Some(Ok(view)) if view.latch.is_some() => Ok(view),
         // Refused because somebody else latched it meanwhile, or silent: the snapshot says how it stands.
         _ => newest(),

@@ -1,6 +1,7 @@
 //! What every handler of the admin side is given.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::snapshot::{Live, Snapshot};
 
 /// Loads the configuration file again, all or nothing. Called on a thread that may block.
 pub type Reload = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Waits until every worker has sent what it had decided to send before.
+pub type Settle = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// What `app` supplies.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Loads the configuration again.
     pub reload: Reload,
+    /// The fence behind an abort.
+    pub settle: Settle,
     /// Finds exchanges by request id, for feedback.
     pub exchanges: Arc<dyn Exchanges>,
 }

@@ -21,7 +21,7 @@ pub mod serve;
 pub mod sessions;
 pub mod which;
 
-pub use context::{Context, Parts, Reload, Side};
+pub use context::{Context, Parts, Reload, Settle, Side};
 pub use error::Problem;
 pub use feedback::{Exchange, Exchanges, NoExchanges};
 pub use router::{probes_router, router};

@@ -115,6 +115,7 @@ pub fn bench(tokens: &str) -> Bench {
         gauges: Arc::clone(&gauges),
         clock: clock.clone(),
         reload: Arc::new(|| Err("serin.toml:3:1: admin.listne: unknown key".to_owned())),
+        settle: Arc::new(|| Box::pin(std::future::ready(()))),
         exchanges: Arc::new(NoExchanges),
     };
     let side = Side::Tcp { local: "127.0.0.1:8081".parse().unwrap(), tls: false };

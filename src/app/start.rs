@@ -21,7 +21,7 @@ use crate::evaluator::{Ask, Board, Command, Heartbeat, Letter, Mailbox, Refused,
 use crate::measure::{Gauges, Recorders, ring};
 use crate::names::RolloutName;
 use crate::proxy::listener::{self, HANDED, WorkerHandle};
-use crate::proxy::{self, Shutdown, worker};
+use crate::proxy::{self, Shutdown, fence, worker};
 use crate::snapshot::{Builder, Live, Runtime};
 use crate::upstream::{Registry, health};
 
@@ -122,7 +122,8 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     let mut worker_threads = Vec::new();
     let mut seed = [0u8; 8];
     random(&mut seed)?;
-    for (index, ring) in rings.into_iter().enumerate() {
+    let (fences, asked) = fence::fences(workers);
+    for (index, (ring, asked)) in rings.into_iter().zip(asked).enumerate() {
         let (connections, handed) = mpsc::channel(HANDED);
         let load = Arc::default();
         handles.push(WorkerHandle { connections, load: Arc::clone(&load) });
@@ -137,8 +138,8 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
             seed: xxhash_rust::xxh3::xxh3_64_with_seed(&seed, index as u64),
         };
         let shutdown = shutdown_seen.clone();
-        worker_threads
-            .push(spawn(&format!("serin-worker-{index}"), move || proxy::thread::run(parts, handed, shutdown))?);
+        let work = move || proxy::thread::run(parts, handed, asked, shutdown);
+        worker_threads.push(spawn(&format!("serin-worker-{index}"), work)?);
     }
     let (clusters, clusters_seen) = watch::channel(prepared.clusters());
     others.push(spawn_local("serin-upstream", {
@@ -172,11 +173,14 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
             let control = Arc::clone(&control);
             Arc::new(move || control.reload())
         },
+        settle: Arc::new(move || Box::pin(fences.clone().pass())),
         exchanges: Arc::new(admin::NoExchanges),
     };
     let context = admin::Context::new(parts, admin::Side::Unix);
     let doors = sockets.admin;
     others.push(spawn_local("serin-admin", move || async move {
+        // The kill switch must be heard while the workers hold every core.
+        threads::raise_priority();
         if let Err(error) = admin::serve(context, doors, admin_seen).await {
             tracing::error!(error = %error, "the admin side has ended");
         }

@@ -140,8 +140,8 @@ fn drain(batches: &Receiver<Batch>) -> Vec<Batch> {
     all
 }
 
-/// Workers on every core can starve the judge: it gets a higher priority where that is allowed.
-fn raise_priority() {
+/// Workers on every core can starve the judge: this thread gets a higher priority where that is allowed.
+pub fn raise_priority() {
     if let Err(error) = rustix::process::setpriority_process(None, -5) {
         tracing::debug!(error = %error, "the thread keeps its priority");
     }

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod deadlines;
 pub mod error;
 pub mod exchange;
+pub mod fence;
 pub mod forward;
 pub mod headers;
 pub mod identity;

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::connection;
 use super::deadlines::SWEEP_EVERY;
+use super::fence;
 use super::listener::Handed;
 use super::worker::{Parts, Worker};
 
@@ -30,14 +31,24 @@ const CONNECTIONS_EVERY: u32 = 10;
 ///
 /// # Errors
 /// The runtime could not be built.
-pub fn run(parts: Parts, handed: mpsc::Receiver<Handed>, shutdown: watch::Receiver<Shutdown>) -> io::Result<()> {
+pub fn run(
+    parts: Parts,
+    handed: mpsc::Receiver<Handed>,
+    fences: fence::Asked,
+    shutdown: watch::Receiver<Shutdown>,
+) -> io::Result<()> {
     pin_to_cpu(parts.index, parts.workers);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
-    runtime.block_on(serve(parts, handed, shutdown));
+    runtime.block_on(serve(parts, handed, fences, shutdown));
     Ok(())
 }
 
-async fn serve(parts: Parts, mut handed: mpsc::Receiver<Handed>, mut shutdown: watch::Receiver<Shutdown>) {
+async fn serve(
+    parts: Parts,
+    mut handed: mpsc::Receiver<Handed>,
+    mut fences: fence::Asked,
+    mut shutdown: watch::Receiver<Shutdown>,
+) {
     let worker = Worker::new(parts);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -65,6 +76,7 @@ async fn serve(parts: Parts, mut handed: mpsc::Receiver<Handed>, mut shutdown: w
                     worker.pool.trim(worker.deadlines.coarse_now(), worker.workers);
                 }
             }
+            Some(done) = fences.recv() => drop(tokio::task::spawn_local(fence::go_round(done))),
             next = handed.recv(), if open => match next {
                 Some(handed) => take(&worker, handed),
                 None => open = false,
