@@ -278,7 +278,8 @@ impl Measured {
             Poll::Ready(Some(Ok(frame))) => {
                 self.deadline.reset();
                 let now = self.exchange.worker().clock.now();
-                let last = self.incoming.is_end_stream();
+                // Nothing follows trailers, and nobody polls behind them.
+                let last = frame.is_trailers() || self.incoming.is_end_stream();
                 if let Some(data) = frame.data_ref() {
                     self.exchange.chunk(data, now, last);
                 }

@@ -8,6 +8,7 @@ use super::body::{BodyError, UpBody, UpState};
 use super::connection::Connection;
 use super::deadlines::within;
 use super::error::{ProxyError, Side};
+use super::head;
 use super::headers::{SERIN_ARM, SERIN_VERSION};
 use super::service::Head;
 use super::worker::Routed;
@@ -155,15 +156,15 @@ pub(super) async fn send(attempt: &Attempt<'_>, arm: Arm, mut request: Request<U
 
 fn accept(attempt: &Attempt<'_>, target: &Target, endpoint: &Endpoint, answer: Answer) -> Result<Answer, Failure> {
     let status = answer.response.status();
-    if status.is_server_error() {
+    let unasked = status == StatusCode::SWITCHING_PROTOCOLS && !attempt.upgrade;
+    let ambiguous = unasked || !head::is_framed_once(answer.response.headers());
+    if ambiguous || status.is_server_error() {
         endpoint.failed(&target.cluster.ejection, attempt.connection.worker.clock.now());
     } else {
         endpoint.succeeded();
     }
-    if status == StatusCode::SWITCHING_PROTOCOLS && !attempt.upgrade {
-        return Err(Failure::Sent(ProxyError::Protocol));
-    }
-    Ok(answer)
+    // Dropping the answer closes its connection.
+    if ambiguous { Err(Failure::Sent(ProxyError::Protocol)) } else { Ok(answer) }
 }
 
 /// What does not depend on the endpoint: rewrites of the version, and its name for the upstream.

@@ -12,7 +12,7 @@ pub struct Present(u32);
 impl Present {
     /// `Connection`.
     pub const CONNECTION: u32 = 1;
-    /// `Keep-Alive`, `Proxy-Connection` or `HTTP2-Settings`.
+    /// `Keep-Alive`, `Proxy-Connection`, `HTTP2-Settings` or `Proxy-Authorization`.
     pub const HOP_RARE: u32 = 1 << 1;
     /// `Transfer-Encoding`.
     pub const TRANSFER_ENCODING: u32 = 1 << 2;
@@ -63,7 +63,7 @@ impl Present {
                 "transfer-encoding" => Self::TRANSFER_ENCODING,
                 "x-request-id" => Self::REQUEST_ID,
                 "traceparent" => Self::TRACEPARENT,
-                "keep-alive" | "proxy-connection" | "http2-settings" => Self::HOP_RARE,
+                "keep-alive" | "proxy-connection" | "http2-settings" | "proxy-authorization" => Self::HOP_RARE,
                 "upgrade" => Self::UPGRADE,
                 "te" => Self::TE,
                 "expect" => Self::EXPECT,
@@ -89,10 +89,11 @@ impl Present {
 
 /// Fields that name a connection, not a message, and that hardly anybody sends; beside `Connection`, what that names,
 /// `Transfer-Encoding` and `Upgrade`.
-const HOP_RARE: [HeaderName; 3] = [
+const HOP_RARE: [HeaderName; 4] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("http2-settings"),
+    header::PROXY_AUTHORIZATION,
 ];
 
 /// Names that serin itself sets; from outside they are stripped.
@@ -117,14 +118,16 @@ static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Fields that `Connection` may not take away: they are the message's own.
 fn is_message_field(name: &HeaderName) -> bool {
-    [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::AUTHORIZATION, header::COOKIE, header::TE]
+    [header::HOST, header::AUTHORIZATION, header::COOKIE, header::SET_COOKIE, header::CACHE_CONTROL, header::TE]
         .contains(name)
+        || name == "x-api-key"
+        || name == "api-key"
         || name == FORWARDED_FOR
         || name == FORWARDED_PROTO
         || name == FORWARDED_HOST
         || name == REQUEST_ID
         || name == TRACEPARENT
-        || name.as_str().starts_with("serin-")
+        || ["serin-", "content-", "sec-"].iter().any(|front| name.as_str().starts_with(front))
 }
 
 /// Takes the hop-by-hop fields off.
@@ -285,10 +288,6 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 /// Cleans a response head for the caller.
 pub fn towards_downstream(headers: &mut HeaderMap, present: Present, version: Version) {
     headers.reserve(ADDED_DOWN);
-    // A message with both is one re-framed by serin: the length is dropped (RFC 9112 section 6.3).
-    if present.has(Present::TRANSFER_ENCODING) {
-        headers.remove(header::CONTENT_LENGTH);
-    }
     remove_hop_by_hop(headers, present);
     append_via(headers, present, version);
 }

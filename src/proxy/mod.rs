@@ -10,6 +10,7 @@ pub mod error;
 pub mod exchange;
 pub mod fence;
 pub mod forward;
+mod head;
 pub mod headers;
 pub mod identity;
 pub mod listener;

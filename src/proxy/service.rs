@@ -18,7 +18,7 @@ use super::identity::{self, Caller};
 use super::peek::{self, Peeked};
 use super::tag::{self, Ids};
 use super::worker::{Routed, View};
-use super::{headers, tunnel};
+use super::{head, headers, tunnel};
 use crate::config::{Fallback, UnitSource};
 use crate::measure::Observation;
 use crate::measure::Outcome;
@@ -65,83 +65,12 @@ fn find(
         connection.worker.gauges.hit(Limit::UriBytes);
         return Err(ProxyError::UriTooLong);
     }
-    let host = host_of(request, present)?;
+    let host = head::check(request, present)?;
     if connection.listening.config.health.as_deref() == Some(uri.path()) {
         return Ok(Found::Health);
     }
     let at = view.snapshot().routes.find(host, uri.path()).ok_or(ProxyError::NoRoute)?;
     Routed::new(view, at).map(Found::Rollout).ok_or(ProxyError::NoRoute)
-}
-
-/// The host asked for, without its port: of the target where it names one, else of the one `Host` field
-/// (RFC 9112 section 3.2: missing or repeated in HTTP/1.1 is a bad request).
-fn host_of(request: &Request<Incoming>, present: Present) -> Result<&str, ProxyError> {
-    let field = request.headers().get(header::HOST);
-    if present.has(Present::HOST_AGAIN) {
-        return Err(ProxyError::BadRequest("the Host field is there more than once"));
-    }
-    let field = match field.map(|f| f.to_str()) {
-        None => None,
-        Some(Ok(text)) => Some(text),
-        Some(Err(_)) => return Err(ProxyError::BadRequest("the Host field is not a host")),
-    };
-    let authority = request.uri().authority().map(http::uri::Authority::as_str);
-    let text = match (authority, field) {
-        (Some(authority), Some(field))
-            if request.version() == Version::HTTP_2 && !authority.eq_ignore_ascii_case(field) =>
-        {
-            return Err(ProxyError::BadRequest("Host and :authority differ"));
-        }
-        (Some(authority), _) => authority,
-        (None, Some(field)) => field,
-        (None, None) if request.version() == Version::HTTP_10 => "",
-        (None, None) => return Err(ProxyError::BadRequest("the Host field is missing")),
-    };
-    host_without_port(text).ok_or(ProxyError::BadRequest("the Host field is not a host"))
-}
-
-/// `host[:port]` without the port; nothing else may be in it.
-fn host_without_port(text: &str) -> Option<&str> {
-    let bad = |c: u8| {
-        !(c.is_ascii_alphanumeric()
-            || matches!(
-                c,
-                b'-' | b'.'
-                    | b'_'
-                    | b'~'
-                    | b'%'
-                    | b'!'
-                    | b'$'
-                    | b'&'
-                    | b'\''
-                    | b'('
-                    | b')'
-                    | b'*'
-                    | b'+'
-                    | b','
-                    | b';'
-                    | b'='
-            ))
-    };
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (inside, after) = rest.split_once(']')?;
-        if !inside.bytes().all(|c| c.is_ascii_hexdigit() || matches!(c, b':' | b'.')) {
-            return None;
-        }
-        (inside, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
-    } else {
-        match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
-    };
-    if !text.starts_with('[') && host.bytes().any(bad) {
-        return None;
-    }
-    match port {
-        Some(port) if port.len() > 5 || !port.bytes().all(|c| c.is_ascii_digit()) => None,
-        _ => Some(host),
-    }
 }
 
 /// Serin's own answer on a listener's `health` path.
@@ -180,7 +109,12 @@ fn unrouted(
     );
     recorder.end(worker.index);
     let ids = Ids::of(request.headers(), present, worker);
-    error.response(crate::wire::Protocol::for_path(request.uri().path()), Some(&ids.request_id))
+    let mut response = error.response(crate::wire::Protocol::for_path(request.uri().path()), Some(&ids.request_id));
+    if !matches!(error, ProxyError::NoRoute) && request.version() != Version::HTTP_2 {
+        // Whoever sends this may mean something else by what follows.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// A request that a rollout takes: identity, choice, forwarding, measuring, tagging.
@@ -458,29 +392,4 @@ fn downward(
     let idle = target.cluster.timeouts.idle;
     let body = Measured::new(incoming, exchange, answer.lease, answer.in_flight, answer.admitted, idle);
     Response::from_parts(parts, DownBody::measured(body))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::host_without_port;
-
-    #[test]
-    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
-        for (text, expect) in [
-            ("example.com", Some("example.com")),
-            ("example.com:8080", Some("example.com")),
-            ("[::1]:80", Some("::1")),
-            ("[::1]", Some("::1")),
-            ("", Some("")),
-            ("a@b", None),
-            ("a b", None),
-            ("a/b", None),
-            ("a:99999999", None),
-            ("a:8x", None),
-            ("[::1", None),
-            ("[::1]x", None),
-        ] {
-            assert_eq!(host_without_port(text), expect, "{text:?}");
-        }
-    }
 }

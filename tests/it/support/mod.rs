@@ -1,0 +1,13 @@
+//! What the tests stand on: serin in this process, a raw client, a raw scripted upstream, and a strict reader of HTTP/1.
+
+mod client;
+mod proxy;
+mod strict;
+mod time;
+mod upstream;
+
+pub use client::{Client, NoAnswer, Stream};
+pub use proxy::{Proxy, canary, chat, nobody, stable};
+pub use strict::{Request, Response, find, show};
+pub use time::{A_MOMENT, PATIENCE, clock, eventually, now};
+pub use upstream::{Peer, Upstream};
