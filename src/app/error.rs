@@ -39,6 +39,16 @@ pub enum StartError {
         /// Why not.
         why: String,
     },
+    /// A file cannot be written.
+    #[error("{key} = \"{path}\": {source}\n  give a file in a directory that this user can write to")]
+    File {
+        /// The key of the configuration.
+        key: String,
+        /// The file.
+        path: String,
+        /// The system's word.
+        source: io::Error,
+    },
     /// The system refuses threads or sockets.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),

@@ -20,6 +20,7 @@ use crate::evaluator::threads;
 use crate::evaluator::{Ask, Board, Command, Heartbeat, Letter, Mailbox, Refused, RolloutView, ToLog, World, guard};
 use crate::measure::{Gauges, Recorders, ring};
 use crate::names::RolloutName;
+use crate::proxy::access::Access;
 use crate::proxy::listener::{self, HANDED, WorkerHandle};
 use crate::proxy::{self, Shutdown, fence, worker};
 use crate::snapshot::{Builder, Live, Runtime};
@@ -120,6 +121,16 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     let (stop_admin, admin_seen) = watch::channel(false);
     let mut handles = Vec::new();
     let mut worker_threads = Vec::new();
+    let access = match &config.log.access {
+        None => None,
+        Some(path) => {
+            let refuse =
+                |source| StartError::File { key: "log.access".to_owned(), path: path.display().to_string(), source };
+            let (access, thread) = Access::open(path).map_err(refuse)?;
+            others.push(thread);
+            Some(access)
+        }
+    };
     let mut seed = [0u8; 8];
     random(&mut seed)?;
     let (fences, asked) = fence::fences(workers);
@@ -135,12 +146,14 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
             ring,
             gauges: Arc::clone(&gauges),
             load,
+            access: access.clone(),
             seed: xxhash_rust::xxh3::xxh3_64_with_seed(&seed, index as u64),
         };
         let shutdown = shutdown_seen.clone();
         let work = move || proxy::thread::run(parts, handed, asked, shutdown);
         worker_threads.push(spawn(&format!("serin-worker-{index}"), work)?);
     }
+    drop(access);
     let (clusters, clusters_seen) = watch::channel(prepared.clusters());
     others.push(spawn_local("serin-upstream", {
         let (registry, clock, stop) = (Arc::clone(&registry), clock.clone(), admin_seen.clone());

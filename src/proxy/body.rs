@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::connection::Busy;
 use super::deadlines::Deadline;
 use super::exchange::Exchange;
+use super::rewrite;
 use super::worker::Worker;
 use crate::upstream::{InFlight, Lease};
 use crate::wire::Ending;
@@ -53,10 +54,33 @@ impl UpState {
 pub enum UpBody {
     /// None.
     Empty,
-    /// Held whole: it can be sent again.
-    Whole(Option<Bytes>),
+    /// Held whole: it can be sent again, and another model's name can be put in.
+    Whole(Held),
     /// The caller's, with what was already looked at in front.
     Streamed(Streamed),
+}
+
+/// A body that is held whole.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// As it came.
+    original: Bytes,
+    /// As it goes up; `None` once it has.
+    left: Option<Bytes>,
+}
+
+impl Held {
+    /// Of a body as it came.
+    #[must_use]
+    pub fn new(original: Bytes) -> Self {
+        Self { left: Some(original.clone()), original }
+    }
+
+    /// Goes up with this model's name in it; with `None`, as it came.
+    pub fn rename(&mut self, model: Option<&str>) {
+        let renamed = model.and_then(|model| rewrite::with_model(&self.original, model));
+        self.left = Some(renamed.unwrap_or_else(|| self.original.clone()));
+    }
 }
 
 /// What a request body may take.
@@ -103,7 +127,7 @@ impl UpBody {
     pub fn again(&self) -> Option<UpBody> {
         match self {
             UpBody::Empty => Some(UpBody::Empty),
-            UpBody::Whole(bytes) => Some(UpBody::Whole(bytes.clone())),
+            UpBody::Whole(held) => Some(UpBody::Whole(Held::new(held.original.clone()))),
             UpBody::Streamed(_) => None,
         }
     }
@@ -148,7 +172,7 @@ impl Body for UpBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             UpBody::Empty => Poll::Ready(None),
-            UpBody::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            UpBody::Whole(held) => Poll::Ready(held.left.take().map(|b| Ok(Frame::data(b)))),
             UpBody::Streamed(streamed) => streamed.poll(cx),
         }
     }
@@ -156,7 +180,7 @@ impl Body for UpBody {
     fn is_end_stream(&self) -> bool {
         match self {
             UpBody::Empty => true,
-            UpBody::Whole(bytes) => bytes.is_none(),
+            UpBody::Whole(held) => held.left.is_none(),
             UpBody::Streamed(streamed) => streamed.seen.is_empty() && streamed.rest.is_end_stream(),
         }
     }
@@ -164,7 +188,7 @@ impl Body for UpBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             UpBody::Empty => SizeHint::with_exact(0),
-            UpBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            UpBody::Whole(held) => SizeHint::with_exact(held.left.as_ref().map_or(0, |b| b.len() as u64)),
             UpBody::Streamed(streamed) => {
                 let seen: u64 = streamed.seen.iter().map(|b| b.len() as u64).sum();
                 match streamed.rest.size_hint().exact() {

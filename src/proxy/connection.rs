@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 
 use super::headers::Hop;
 use super::listener::Listening;
+use super::proxy_protocol;
 use super::service;
 use super::worker::Worker;
 use crate::config::Limits;
@@ -248,12 +249,16 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, listeni
 async fn serve_io(
     worker: &Rc<Worker>,
     state: &Rc<State>,
-    tcp: TcpStream,
-    peer: SocketAddr,
+    mut tcp: TcpStream,
+    mut peer: SocketAddr,
     listening: Arc<Listening>,
 ) -> io::Result<()> {
     let view = worker.view();
     let limits = &view.snapshot().config.limits;
+    if listening.config.proxy_protocol && listening.config.trusts(peer.ip()) {
+        let named = tokio::time::timeout(limits.header_read, proxy_protocol::read(&mut tcp)).await??;
+        peer = named.unwrap_or(peer);
+    }
     let tls = listening.tls();
     let secure = tls.is_some();
     let (stream, h2) = match tls {

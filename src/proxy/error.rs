@@ -24,6 +24,9 @@ pub enum ProxyError {
     /// The body is longer than `body_bytes`.
     #[error("the request body is longer than the limit")]
     BodyTooLarge,
+    /// The body is longer than `peek_bytes`, and a model's name would have to be put into it.
+    #[error("the request body is longer than what a rewrite may hold (limits.peek_bytes)")]
+    RewriteTooLarge,
     /// The caller's body stood still.
     #[error("the request body stood still for too long")]
     BodyStalled,
@@ -81,7 +84,7 @@ impl ProxyError {
         match self {
             ProxyError::BadRequest(_) => StatusCode::BAD_REQUEST,
             ProxyError::UriTooLong => StatusCode::URI_TOO_LONG,
-            ProxyError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ProxyError::BodyTooLarge | ProxyError::RewriteTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ProxyError::BodyStalled => StatusCode::REQUEST_TIMEOUT,
             ProxyError::Method => StatusCode::METHOD_NOT_ALLOWED,
             ProxyError::NoRoute => StatusCode::NOT_FOUND,
@@ -101,7 +104,10 @@ impl ProxyError {
             ProxyError::BadRequest(_) | ProxyError::NoRoute | ProxyError::Method | ProxyError::BodyStalled => {
                 Outcome::ClientError
             }
-            ProxyError::UriTooLong | ProxyError::BodyTooLarge | ProxyError::Overloaded => Outcome::Refused,
+            ProxyError::UriTooLong
+            | ProxyError::BodyTooLarge
+            | ProxyError::RewriteTooLarge
+            | ProxyError::Overloaded => Outcome::Refused,
             ProxyError::Local => Outcome::Local,
         }
     }
@@ -117,9 +123,11 @@ impl ProxyError {
             ProxyError::NoRoute => "destination_not_found",
             ProxyError::Overloaded => "connection_limit_reached",
             ProxyError::Local => "proxy_internal_error",
-            ProxyError::BodyTooLarge | ProxyError::UriTooLong | ProxyError::Method | ProxyError::BadRequest(_) => {
-                "http_request_error"
-            }
+            ProxyError::BodyTooLarge
+            | ProxyError::RewriteTooLarge
+            | ProxyError::UriTooLong
+            | ProxyError::Method
+            | ProxyError::BadRequest(_) => "http_request_error",
             ProxyError::BodyStalled => "http_request_error",
         }
     }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
+use super::access;
 use super::worker::{Routed, Worker};
 use crate::measure::{End, Fact, Flags, Observation, Outcome, Recorder, cost};
 use crate::names::{Arm, Mono};
@@ -127,6 +128,23 @@ impl Exchange {
         self.settle(outcome, &Facts::default(), now);
     }
 
+    fn line(&self, seen: &Observation, facts: &Facts) -> access::Line {
+        let rollout = self.routed.rollout();
+        access::Line {
+            at: self.worker.clock.wall().rfc3339(),
+            rollout: rollout.fixed.config.name.to_string(),
+            version: rollout.target(self.charged).version.to_string(),
+            arm: self.charged.as_str(),
+            outcome: seen.outcome.as_str(),
+            status: seen.status,
+            bytes: facts.bytes,
+            ttfb_us: seen.ttfb_us,
+            ttft_us: seen.ttft_us,
+            total_us: seen.total_us,
+            tokens_out: facts.tokens_out,
+        }
+    }
+
     fn settle(&mut self, outcome: Outcome, facts: &Facts, now: Mono) {
         self.ended = true;
         let us = |at: Mono| u64::try_from(at.since(self.started).as_micros()).unwrap_or(u64::MAX);
@@ -152,6 +170,9 @@ impl Exchange {
         let recorder: &Recorder = &target.recorder;
         recorder.observe(self.worker.index, &observation);
         recorder.end(self.worker.index);
+        if let Some(access) = &self.worker.access {
+            access.log(self.line(&observation, facts));
+        }
         if self.id != 0 {
             let success = outcome == Outcome::Success;
             let end = End {

@@ -170,6 +170,9 @@ fn accept(attempt: &Attempt<'_>, target: &Target, endpoint: &Endpoint, answer: A
 /// What does not depend on the endpoint: rewrites of the version, and its name for the upstream.
 fn prepare(request: &mut Request<UpBody>, target: &Target) {
     let settings = &target.settings;
+    if let UpBody::Whole(held) = request.body_mut() {
+        held.rename(settings.model.as_deref());
+    }
     for name in &settings.headers_remove {
         request.headers_mut().remove(name);
     }
@@ -186,6 +189,7 @@ fn prepare(request: &mut Request<UpBody>, target: &Target) {
 fn frame(request: &mut Request<UpBody>) {
     let exact = request.body().size_hint().exact();
     let ended = request.body().is_end_stream();
+    let held = matches!(request.body(), UpBody::Whole(_));
     let method_has_body = !matches!(*request.method(), http::Method::GET | http::Method::HEAD);
     let headers = request.headers_mut();
     match exact {
@@ -193,7 +197,7 @@ fn frame(request: &mut Request<UpBody>) {
             headers.remove(header::CONTENT_LENGTH);
         }
         Some(length) => {
-            if !headers.contains_key(header::CONTENT_LENGTH) || ended {
+            if !headers.contains_key(header::CONTENT_LENGTH) || ended || held {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             }
         }

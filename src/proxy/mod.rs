@@ -2,6 +2,7 @@
 //!
 //! Read `service::handle` first.
 
+pub mod access;
 pub mod body;
 pub mod claims;
 pub mod connection;
@@ -15,6 +16,8 @@ pub mod headers;
 pub mod identity;
 pub mod listener;
 pub mod peek;
+pub mod proxy_protocol;
+pub mod rewrite;
 pub mod service;
 pub mod tag;
 pub mod thread;

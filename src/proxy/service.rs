@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body, Incoming};
 
-use super::body::{BodyBounds, DownBody, Measured, UpBody, UpState};
+use super::body::{BodyBounds, DownBody, Held, Measured, UpBody, UpState};
 use super::claims::Claims;
 use super::connection::Connection;
 use super::error::ProxyError;
@@ -129,11 +129,13 @@ async fn serve(
     let rollout = routed.rollout();
     let (mut parts, mut incoming) = request.into_parts();
     let ids = Ids::of(&parts.headers, present, worker);
-    let peeked = match if may_look_into_body(routed, &incoming) {
-        Box::pin(look_into_body(connection, routed, &parts, &mut incoming)).await
-    } else {
+    let look = looks_into_body(routed, &incoming);
+    let looked = if look == Look::default() {
         Ok(None)
-    } {
+    } else {
+        Box::pin(look_into_body(connection, routed, &parts, &mut incoming, look)).await
+    };
+    let peeked = match looked {
         Ok(peeked) => peeked,
         // The caller went away while we waited for the body.
         Err(_) => {
@@ -154,9 +156,16 @@ async fn serve(
         exchange.fail(error.outcome(), error.status(), worker.clock.now());
         return tag::stamp_error(routed, choice, &ids, error.response(protocol, None));
     }
+    if look.rewrite && peeked.as_ref().is_some_and(|p| !p.whole) && rollout.target(choice.arm).settings.model.is_some()
+    {
+        // Sent as it is, it would ask for the other version's model.
+        let error = ProxyError::RewriteTooLarge;
+        exchange.fail(error.outcome(), error.status(), worker.clock.now());
+        return tag::stamp_error(routed, choice, &ids, error.response(protocol, None));
+    }
     let state = UpState::default();
     let bounds = BodyBounds { bytes: most, progress: routed.config().limits.body_progress };
-    let body = upward(connection, routed, &parts, incoming, peeked, bounds, &state);
+    let body = upward(connection, &parts, incoming, peeked, look, bounds, &state);
     headers::towards_upstream(&mut parts.headers, present, &connection.hop, head.host.as_ref(), parts.version);
     ids.put(&mut parts.headers);
     let attempt = Attempt { connection, routed, state: &state, head: &head, upgrade: upgrade.is_some() };
@@ -196,34 +205,49 @@ fn declared_length(parts: &Parts) -> Option<u64> {
     parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Whether this rollout ever looks into bodies, and there is one.
-fn may_look_into_body(routed: &Routed, incoming: &Incoming) -> bool {
-    let config = &routed.rollout().fixed.config;
-    let by_body = config.unit.iter().any(|source| matches!(source, UnitSource::Body(_)));
-    (by_body || config.fallback == Fallback::BeforeFirstByte) && !incoming.is_end_stream()
+/// Why a body is looked into before anything of it goes up.
+fn looks_into_body(routed: &Routed, incoming: &Incoming) -> Look {
+    let fixed = &routed.rollout().fixed;
+    if incoming.is_end_stream() {
+        return Look::default();
+    }
+    Look {
+        unit: fixed.config.unit.iter().any(|source| matches!(source, UnitSource::Body(_))),
+        replay: fixed.config.fallback == Fallback::BeforeFirstByte,
+        rewrite: fixed.targets.iter().any(|target| target.settings.model.is_some()),
+    }
 }
 
-/// Peeks where the unit can only be found in the body.
+/// What a look into the body is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Look {
+    /// The unit may be a field of it.
+    unit: bool,
+    /// It may have to be sent twice.
+    replay: bool,
+    /// A model's name is put into it.
+    rewrite: bool,
+}
+
+/// Peeks where the unit can only be found in the body, or where it must be held whole.
 async fn look_into_body(
     connection: &Connection,
     routed: &Routed,
     parts: &Parts,
     incoming: &mut Incoming,
+    look: Look,
 ) -> Result<Option<Peeked>, hyper::Error> {
     let config = &routed.rollout().fixed.config;
-    let by_body = config.unit.iter().any(|source| matches!(source, UnitSource::Body(_)));
-    let replay = config.fallback == Fallback::BeforeFirstByte;
     let claims = claims(connection, routed, parts);
-    let wanted = by_body
+    let wanted = look.unit
         && with_caller(connection, parts, claims.as_deref(), None, |caller| {
             identity::needs_body(&config.unit, caller).is_some()
         });
-    if !wanted && !replay {
+    if !wanted && !look.replay && !look.rewrite {
         return Ok(None);
     }
-    let most = routed.config().limits.peek_bytes;
-    let peeked = peek::peek(incoming, most).await?;
-    if wanted && !peeked.whole {
+    let peeked = peek::peek(incoming, routed.config().limits.peek_bytes).await?;
+    if (wanted || look.rewrite) && !peeked.whole {
         connection.worker.gauges.hit(Limit::PeekBytes);
     }
     Ok(Some(peeked))
@@ -275,10 +299,10 @@ fn choose(connection: &Connection, routed: &Routed, parts: &Parts, peeked: Optio
 /// The body for upstream: nothing, held whole where it may have to be sent twice, or streamed.
 fn upward(
     connection: &Connection,
-    routed: &Routed,
     parts: &Parts,
     incoming: Incoming,
     peeked: Option<Peeked>,
+    look: Look,
     bounds: BodyBounds,
     state: &UpState,
 ) -> UpBody {
@@ -287,11 +311,9 @@ fn upward(
         None if incoming.is_end_stream() => UpBody::Empty,
         None => UpBody::streamed(worker, VecDeque::new(), incoming, bounds, state),
         Some(peeked)
-            if peeked.whole
-                && routed.rollout().fixed.config.fallback == Fallback::BeforeFirstByte
-                && !parts.headers.contains_key(header::TRAILER) =>
+            if peeked.whole && (look.replay || look.rewrite) && !parts.headers.contains_key(header::TRAILER) =>
         {
-            UpBody::Whole(Some(peeked.joined()))
+            UpBody::Whole(Held::new(peeked.joined()))
         }
         Some(peeked) => UpBody::streamed(worker, peeked.chunks, incoming, bounds, state),
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::access::Access;
 use super::body::UpBody;
 use super::claims::ClaimsCache;
 use super::connection::Connections;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub gauges: Arc<Gauges>,
     /// Connections it holds, for the acceptor.
     pub load: Arc<AtomicUsize>,
+    /// The access log, where one is kept.
+    pub access: Option<Access>,
     /// Seed of its random choices and request ids.
     pub seed: u64,
 }
@@ -56,6 +59,8 @@ pub struct Worker {
     pub gauges: Arc<Gauges>,
     /// Tokens it has verified.
     pub claims: ClaimsCache,
+    /// The access log, where one is kept.
+    pub access: Option<Access>,
     live: RefCell<LiveCache>,
     view: RefCell<Rc<View>>,
     ring: RefCell<ring::Writer>,
@@ -122,6 +127,7 @@ impl Worker {
             connections: Connections::default(),
             gauges: parts.gauges,
             claims: ClaimsCache::default(),
+            access: parts.access,
             live: RefCell::new(live),
             view: RefCell::new(view),
             ring: RefCell::new(parts.ring),
