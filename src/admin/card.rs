@@ -180,9 +180,7 @@ fn gates(html: &mut Html, gates: &[GateReport]) {
 fn row(html: &mut Html, gate: &GateReport) {
     let value = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| show::value(gate.unit, value));
     html.raw("<tr title=\"").text(&gate.why).raw("\"><td><b>").text(&gate.name).raw("</b>");
-    if !gate.required {
-        html.raw("<small>not required</small>");
-    } else if gate.on == crate::judge::On::Hold {
+    if gate.on == crate::judge::On::Hold {
         html.raw("<small>holds only</small>");
     }
     html.raw("</td><td class=\"num\">")

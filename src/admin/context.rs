@@ -11,6 +11,7 @@ use super::feedback::{Exchanges, Shown};
 use super::sessions::Sessions;
 use crate::clock::Clock;
 use crate::evaluator::{Board, Heartbeat, Mailbox};
+use crate::journal::Journal;
 use crate::measure::{Gauges, Recorders};
 use crate::names::RolloutName;
 use crate::snapshot::{Live, Snapshot};
@@ -42,6 +43,8 @@ pub struct Parts {
     pub reload: Reload,
     /// The fence behind an abort.
     pub settle: Settle,
+    /// What was decided.
+    pub journal: Arc<Journal>,
     /// Finds exchanges by request id, for feedback.
     pub exchanges: Arc<dyn Exchanges>,
 }

@@ -11,6 +11,7 @@ pub mod error;
 pub mod events;
 pub mod feedback;
 pub mod html;
+pub mod journal;
 pub mod metrics;
 pub mod openapi;
 pub mod picture;

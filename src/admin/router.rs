@@ -9,7 +9,7 @@ use axum::routing::{get, post, put};
 
 use super::context::Context;
 use super::error::Problem;
-use super::{auth, change, dashboard, events, feedback, openapi, probe, rollouts, which};
+use super::{auth, change, dashboard, events, feedback, journal, openapi, probe, rollouts, which};
 
 /// Most bytes of a change's body.
 const BODY_MAX: usize = 64 << 10;
@@ -17,7 +17,7 @@ const BODY_MAX: usize = 64 << 10;
 const FEEDBACK_MAX: usize = 2 << 20;
 
 /// Every route, as the description must name them.
-pub const ROUTES: [(&str, &str); 19] = [
+pub const ROUTES: [(&str, &str); 20] = [
     ("get", "/livez"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -28,6 +28,7 @@ pub const ROUTES: [(&str, &str); 19] = [
     ("put", "/api/v1/rollouts/{name}/weight"),
     ("post", "/api/v1/rollouts/{name}/{verb}"),
     ("get", "/api/v1/events"),
+    ("get", "/api/v1/journal"),
     ("get", "/api/v1/feedback"),
     ("post", "/api/v1/feedback"),
     ("post", "/api/v1/reload"),
@@ -50,6 +51,7 @@ pub fn router(cx: Context) -> Router {
         .route("/api/v1/rollouts/{name}/{verb}", post(change::verb))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/feedback", feedback)
+        .route("/api/v1/journal", get(journal::journal))
         .route("/api/v1/reload", post(change::reload))
         .route("/openapi.json", get(openapi::openapi))
         .merge(dashboard::routes())
@@ -90,7 +92,8 @@ async fn careful(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Not "no-referrer": a browser then sends "Origin: null" with the log-in, which is refused.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
     response
 }

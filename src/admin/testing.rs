@@ -16,6 +16,7 @@ use crate::config;
 use crate::evaluator::mailbox::{Inbox, mailbox};
 use crate::evaluator::view::{Approvals, ArmView, Arms, EndpointsView, Exposed, RolloutView, Share, StageView};
 use crate::evaluator::{Answer, Ask, Board, Command, Heartbeat, Letter};
+use crate::journal::Journal;
 use crate::judge::{Evidence, GateReport, GateResult, On};
 use crate::measure::{Gauges, Recorders};
 use crate::names::Wall;
@@ -77,6 +78,7 @@ pub struct Bench {
     pub live: Live,
     pub gauges: Arc<Gauges>,
     pub recorders: Arc<Recorders>,
+    pub journal: Arc<Journal>,
     pub token: Option<&'static str>,
 }
 
@@ -104,6 +106,7 @@ pub fn bench(tokens: &str) -> Bench {
     let (mailbox, inbox) = mailbox();
     let clock = Clock::manual(START);
     let (board, heartbeat, gauges) = (Board::default(), Heartbeat::default(), Arc::new(Gauges::default()));
+    let journal = Arc::new(Journal::memory().unwrap());
     gauges.serving.store(true, Ordering::Relaxed);
     heartbeat.beat(clock.now(), clock.wall());
     let parts = Parts {
@@ -116,13 +119,14 @@ pub fn bench(tokens: &str) -> Bench {
         clock: clock.clone(),
         reload: Arc::new(|| Err("serin.toml:3:1: admin.listne: unknown key".to_owned())),
         settle: Arc::new(|| Box::pin(std::future::ready(()))),
+        journal: Arc::clone(&journal),
         exchanges: Arc::new(NoExchanges),
     };
     let side = Side::Tcp { local: "127.0.0.1:8081".parse().unwrap(), tls: false };
     let cx = Context::new(parts, side);
     let router = router(cx.clone());
     let inbox = Arc::new(Mutex::new(inbox));
-    Bench { cx, router, clock, inbox, board, live, gauges, recorders, token: None }
+    Bench { cx, router, clock, inbox, board, live, gauges, recorders, journal, token: None }
 }
 
 impl Bench {

@@ -700,6 +700,7 @@ async fn the_page_shows_every_rollout_and_only_the_verbs_one_may_use() {
         let page = bench.send("GET", "/", &[("authorization", &bearer)], "").await;
         let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(page.headers[header::REFERRER_POLICY], "same-origin", "else browsers post with Origin: null");
         assert!(!page.text.contains("<script>") && !page.text.contains("style=\""), "no inline script or style");
         assert!(page.text.contains("&lt;script&gt;alert(1)"), "a sentence is no markup");
         let shown: Vec<_> =
@@ -709,4 +710,133 @@ async fn the_page_shows_every_rollout_and_only_the_verbs_one_may_use() {
         assert!(page.text.contains(&cards.text), "the script is given the same cards");
     }
     is_problem(&bench.ask("GET", "/dashboard/rollouts", "").await, 401);
+}
+
+fn decided(reason: &str) -> crate::rollout::Record {
+    use crate::rollout::{Decision, Phase, Record, State, Terms};
+    let terms = Terms {
+        rollout: RolloutName::new("chat"),
+        stable: VersionName::new("a"),
+        canary: Some(VersionName::new("b")),
+        plan: None,
+        weight: None,
+        gates: "h".into(),
+    };
+    Record {
+        at: super::testing::START,
+        rollout: terms.rollout.clone(),
+        stable: terms.stable.clone(),
+        version: terms.canary.clone(),
+        decision: Decision::Start,
+        actor: "olga".into(),
+        reason: reason.into(),
+        from: Phase::Idle,
+        to: Phase::Running,
+        stage_before: None,
+        stage: Some(0),
+        weight_before: Weight::ZERO,
+        weight: Weight::from_percent(1.0).unwrap(),
+        proven: false,
+        approvals: Vec::new(),
+        gates: "h".into(),
+        generation: 1,
+        state: State::initial(&terms),
+    }
+}
+
+#[tokio::test]
+async fn the_journal_is_read_in_order_from_a_number_on() {
+    let bench = bench("");
+    for reason in ["first", "second", "third"] {
+        let (sender, durable) = std::sync::mpsc::sync_channel(1);
+        let done = Box::new(move |result| sender.send(result).unwrap());
+        bench.journal.append(Box::new(decided(reason)), Some(done)).unwrap();
+        durable.recv_timeout(Duration::from_secs(5)).unwrap().unwrap();
+    }
+    let json = bench.ask("GET", "/api/v1/journal?after=1&limit=1", "").await.json();
+    assert_eq!(json["last"], 3);
+    let [entry] = &json["items"].as_array().unwrap()[..] else { panic!("{json}") };
+    assert_eq!((&entry["n"], &entry["reason"], &entry["actor"]), (&json!(2), &json!("second"), &json!("olga")));
+    assert_eq!((&entry["at"], &entry["decision"]), (&json!("2026-11-20T14:00:00.000Z"), &json!("start")));
+    assert_eq!((&entry["weight"], entry.get("state")), (&json!(1.0), None));
+    assert_eq!(bench.ask("GET", "/api/v1/journal", "").await.json()["items"].as_array().unwrap().len(), 3);
+    is_problem(&bench.ask("GET", "/api/v1/journal?after=x", "").await, 422);
+}
+
+/// One request over an open connection; the whole answer as text.
+async fn over(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin, host: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await;
+    assert!(read.is_ok(), "no answer to {path}");
+    answer
+}
+
+fn tls_of(dir: &std::path::Path) -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
+    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, secret) = (dir.join("admin.pem"), dir.join("admin.key"));
+    std::fs::write(&certificate, key.cert.pem()).unwrap();
+    std::fs::write(&secret, key.signing_key.serialize_pem()).unwrap();
+    let server = crate::config::ServerTls {
+        certificate: certificate.clone(),
+        key: secret,
+        client_ca: None,
+        min_version: crate::config::TlsVersion::V12,
+    };
+    let client = crate::config::UpstreamTls { ca: Some(certificate), ..crate::config::UpstreamTls::default() };
+    let client = crate::tls::client(&client, crate::config::HttpVersion::Http1).unwrap();
+    (crate::tls::server(&server, false).unwrap(), client)
+}
+
+#[tokio::test]
+async fn every_door_answers_and_all_close_when_told() {
+    use tokio::net::{TcpStream, UnixStream};
+    let dir = tempfile::tempdir().unwrap();
+    let (server, client) = tls_of(dir.path());
+    let bind = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    };
+    let ((api, api_at), (probes, probes_at)) = (bind(), bind());
+    let path = dir.path().join("admin.sock");
+    let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let doors = super::Doors {
+        api: Some(api),
+        tls: Some(Arc::new(arc_swap::ArcSwap::new(server))),
+        socket: Some(socket),
+        probes: Some(probes),
+    };
+    let bench = bench("");
+    bench.running(10.0);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let serving = tokio::spawn(super::serve(bench.cx.clone(), doors, stopped));
+
+    let tcp = TcpStream::connect(api_at).await.unwrap();
+    let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
+    let tls = tokio_rustls::TlsConnector::from(client).connect(name, tcp).await.unwrap();
+    let answer = over(tls, "localhost", "/api/v1/rollouts").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"chat\""), "{answer}");
+    let unix = async || UnixStream::connect(&path).await.unwrap();
+    let answer = over(unix().await, "anything", "/api/v1/rollouts/chat").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let probe = async || TcpStream::connect(probes_at).await.unwrap();
+    let answer = over(probe().await, "10-0-0-9.pod.cluster.local", "/metrics").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("serin_build_info"), "{answer}");
+    let answer = over(probe().await, "localhost", "/api/v1/rollouts").await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "probes alone: {answer}");
+
+    // A listener of events and somebody who never ends his request do not hold the process.
+    let events = tokio::spawn(over(unix().await, "x", "/api/v1/events"));
+    let idle = probe().await;
+    tokio::task::yield_now().await;
+    stop.send(true).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), serving).await.expect("it ends").unwrap().unwrap();
+    assert!(events.await.unwrap().contains("event: rollout"));
+    drop(idle);
+    assert!(TcpStream::connect(probes_at).await.is_err());
 }

@@ -81,7 +81,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     let (batches, batches_in) = threads::batches();
     let world = World {
         live: live.clone(),
-        journal,
+        journal: Arc::clone(&journal),
         mailbox: mailbox.clone(),
         notifier: Box::new(ToLog),
         guard: orders,
@@ -182,6 +182,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         recorders: Arc::clone(&recorders),
         gauges: Arc::clone(&gauges),
         clock: clock.clone(),
+        journal,
         reload: {
             let control = Arc::clone(&control);
             Arc::new(move || control.reload())

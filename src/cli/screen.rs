@@ -312,9 +312,6 @@ fn sentences(gate: &Gate) -> Vec<String> {
     if let Some(eta) = gate.eta_s.filter(|_| gate.result == "inconclusive") {
         all.push(format!("an answer is expected in about {}", show::seconds(eta)));
     }
-    if !gate.required {
-        all.push("not required for the stage to advance".to_owned());
-    }
     if !gate.why.is_empty() {
         all.push(gate.why.clone());
     }
