@@ -46,10 +46,10 @@ pub(super) struct Answer {
 
 /// Why there is no answer.
 pub(super) enum Failure {
-    /// Nothing was sent: the request can go elsewhere.
-    Unsent(ProxyError, Box<Request<UpBody>>),
+    /// Nothing was sent: the request is still in its slot and can go elsewhere.
+    Unsent(ProxyError),
     /// The rollout was latched since the choice: nothing was sent to the canary.
-    Latched(Box<Request<UpBody>>),
+    Latched,
     /// It may have been received.
     Sent(ProxyError),
 }
@@ -57,20 +57,20 @@ pub(super) enum Failure {
 impl Failure {
     pub fn into_error(self) -> ProxyError {
         match self {
-            Failure::Unsent(error, _) | Failure::Sent(error) => error,
-            Failure::Latched(_) => ProxyError::Local,
+            Failure::Unsent(error) | Failure::Sent(error) => error,
+            Failure::Latched => ProxyError::Local,
         }
     }
 
     pub fn outcome(&self) -> Outcome {
         match self {
-            Failure::Unsent(error, _) | Failure::Sent(error) => error.outcome(),
-            Failure::Latched(_) => Outcome::Local,
+            Failure::Unsent(error) | Failure::Sent(error) => error.outcome(),
+            Failure::Latched => Outcome::Local,
         }
     }
 
     pub fn is_upstreams(&self) -> bool {
-        matches!(self, Failure::Unsent(error, _) | Failure::Sent(error) if error.side() == Side::Upstream)
+        matches!(self, Failure::Unsent(error) | Failure::Sent(error) if error.side() == Side::Upstream)
     }
 }
 
@@ -87,23 +87,33 @@ pub(super) fn again(request: &Request<UpBody>) -> Option<Request<UpBody>> {
 /// Sends a request to the version of `arm`. Another endpoint of the same version is tried when connecting fails;
 /// another connection when a kept one was dead before it took the request. A request that may have been received is
 /// sent again only when its method is safe and it has no body.
-pub(super) async fn send(attempt: &Attempt<'_>, arm: Arm, mut request: Request<UpBody>) -> Result<Answer, Failure> {
+///
+/// The request is taken out of its slot when it goes up, and is back in it (or was never out) when nothing was sent: a
+/// slot, because every layer of `async` that owned the request would have room for it of its own.
+pub(super) async fn send(
+    attempt: &Attempt<'_>,
+    arm: Arm,
+    slot: &mut Option<Request<UpBody>>,
+) -> Result<Answer, Failure> {
     let worker = &attempt.connection.worker;
     let target = attempt.routed.rollout().target(arm);
     let cluster = &target.cluster;
     let Some(admitted) = cluster.admit() else {
         worker.gauges.hit(Limit::Concurrency);
-        return Err(Failure::Unsent(ProxyError::Overloaded, Box::new(request)));
+        return Err(Failure::Unsent(ProxyError::Overloaded));
     };
-    prepare(&mut request, target);
+    if let Some(request) = slot {
+        prepare(request, target);
+    }
     let (mut tried, mut connects, mut stale) = (None, 0, 0);
     loop {
         let Some(endpoint) = cluster.pick(worker.clock.now(), worker.random(), tried) else {
-            return Err(Failure::Unsent(ProxyError::Overloaded, Box::new(request)));
+            return Err(Failure::Unsent(ProxyError::Overloaded));
         };
         let in_flight = endpoint.begin();
         // Connecting is rare and its future large (TLS, handshakes): a box keeps it out of every request's.
-        let lent = match worker.pool.reuse(cluster, endpoint) {
+        let kept = if stale < STALE_MOST { worker.pool.reuse(cluster, endpoint) } else { None };
+        let lent = match kept {
             Some(lease) => Ok(lease),
             None => Box::pin(worker.pool.lend(cluster, endpoint)).await,
         };
@@ -113,7 +123,7 @@ pub(super) async fn send(attempt: &Attempt<'_>, arm: Arm, mut request: Request<U
                 endpoint.failed(&cluster.ejection, worker.clock.now());
                 connects += 1;
                 if connects >= ENDPOINTS_MOST || cluster.endpoints.len() < 2 {
-                    return Err(Failure::Unsent(ProxyError::Connect(error), Box::new(request)));
+                    return Err(Failure::Unsent(ProxyError::Connect(error)));
                 }
                 tried = Some(endpoint.id);
                 continue;
@@ -122,30 +132,32 @@ pub(super) async fn send(attempt: &Attempt<'_>, arm: Arm, mut request: Request<U
         // The kill race: an acknowledged kill means that no later head goes to the canary.
         if arm == Arm::Canary && worker.latched_since(attempt.routed) {
             worker.pool.give_back(lease, worker.clock.now());
-            return Err(Failure::Latched(Box::new(request)));
+            return Err(Failure::Latched);
         }
+        let Some(mut request) = slot.take() else { return Err(Failure::Sent(ProxyError::Local)) };
         address(&mut request, attempt, target, endpoint, lease.is_h2());
         let replay = (lease.reused && request.method().is_safe() && request.body().is_end_stream())
             .then(|| again(&request))
-            .flatten();
+            .flatten()
+            .map(Box::new);
         let sent_at = worker.clock.now();
-        match within(&worker.deadlines, cluster.timeouts.first_byte, lease.send(request)).await {
+        let sending = lease.send(request);
+        match within(&worker.deadlines, cluster.timeouts.first_byte, sending).await {
             Ok(Ok(response)) => {
                 return accept(attempt, target, endpoint, Answer { response, lease, in_flight, admitted, sent_at });
             }
-            Ok(Err(mut failed)) => match (failed.take_message(), replay) {
-                (Some(unsent), _) | (None, Some(unsent)) if stale < STALE_MOST => {
+            Ok(Err(mut failed)) => {
+                *slot = failed.take_message().or(replay.map(|request| *request));
+                if slot.is_some() && stale <= STALE_MOST {
                     stale += 1;
-                    request = unsent;
+                    continue;
                 }
-                _ => {
-                    let error = classify(attempt, failed.error());
-                    if error.side() == Side::Upstream {
-                        endpoint.failed(&cluster.ejection, worker.clock.now());
-                    }
-                    return Err(Failure::Sent(error));
+                let error = classify(attempt, failed.error());
+                if error.side() == Side::Upstream {
+                    endpoint.failed(&cluster.ejection, worker.clock.now());
                 }
-            },
+                return Err(Failure::Sent(error));
+            }
             Err(_) => {
                 endpoint.failed(&cluster.ejection, worker.clock.now());
                 return Err(Failure::Sent(ProxyError::FirstByte));

@@ -168,8 +168,9 @@ async fn serve(
     let body = upward(connection, &parts, incoming, peeked, look, bounds, &state);
     headers::towards_upstream(&mut parts.headers, present, &connection.hop, head.host.as_ref(), parts.version);
     ids.put(&mut parts.headers);
+    let mut request = Some(Request::from_parts(parts, body));
     let attempt = Attempt { connection, routed, state: &state, head: &head, upgrade: upgrade.is_some() };
-    let (choice, result) = with_fallback(&attempt, choice, Request::from_parts(parts, body), &mut exchange).await;
+    let (choice, result) = with_fallback(&attempt, choice, &mut request, &mut exchange).await;
     match result {
         Ok(answer) => downward(connection, routed, choice, &ids, &head, answer, exchange, upgrade),
         Err(error) => {
@@ -323,29 +324,30 @@ fn upward(
 async fn with_fallback(
     attempt: &Attempt<'_>,
     choice: Choice,
-    request: Request<UpBody>,
+    request: &mut Option<Request<UpBody>>,
     exchange: &mut Exchange,
 ) -> (Choice, Result<Answer, ProxyError>) {
     let fallback = attempt.routed.rollout().fixed.config.fallback;
     let spare = if choice.arm == Arm::Canary && fallback == Fallback::BeforeFirstByte {
-        forward::again(&request)
+        request.as_ref().and_then(forward::again).map(Box::new)
     } else {
         None
     };
     match forward::send(attempt, choice.arm, request).await {
         Ok(answer) => (choice, Ok(answer)),
-        Err(Failure::Latched(request)) => {
+        Err(Failure::Latched) => {
             exchange.leave_canary(attempt.connection.worker.clock.now());
             let choice = Choice { arm: Arm::Stable, why: Why::Latched, drawn: false, cohort: None };
-            let result = Box::pin(forward::send(attempt, Arm::Stable, *request)).await;
+            let result = Box::pin(forward::send(attempt, Arm::Stable, request)).await;
             (choice, result.map_err(Failure::into_error))
         }
-        Err(Failure::Unsent(error, request)) if choice.arm == Arm::Canary && fallback != Fallback::None => {
-            Box::pin(fall_back(attempt, choice, &error, *request, exchange)).await
+        Err(Failure::Unsent(error)) if choice.arm == Arm::Canary && fallback != Fallback::None => {
+            Box::pin(fall_back(attempt, choice, &error, request, exchange)).await
         }
         Err(failure) => match spare {
-            Some(request) if failure.outcome() != Outcome::Refused && failure.is_upstreams() => {
+            Some(spare) if failure.outcome() != Outcome::Refused && failure.is_upstreams() => {
                 let error = failure.into_error();
+                *request = Some(*spare);
                 Box::pin(fall_back(attempt, choice, &error, request, exchange)).await
             }
             _ => (choice, Err(failure.into_error())),
@@ -357,7 +359,7 @@ async fn fall_back(
     attempt: &Attempt<'_>,
     choice: Choice,
     error: &ProxyError,
-    request: Request<UpBody>,
+    request: &mut Option<Request<UpBody>>,
     exchange: &mut Exchange,
 ) -> (Choice, Result<Answer, ProxyError>) {
     exchange.fail_over(error.outcome());

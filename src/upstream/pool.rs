@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
@@ -201,10 +202,14 @@ where
     ///
     /// # Errors
     /// hyper's, with the request when it was not taken.
-    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, TrySendError<Request<B>>> {
+    pub fn send(
+        &mut self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + use<B> {
+        // Not `async`: hyper takes the request at the call, so no future has to hold it.
         match &mut self.inner {
-            Lent::H1(sender) => sender.try_send_request(request).await,
-            Lent::H2(stream) => stream.0.sender.clone().try_send_request(request).await,
+            Lent::H1(sender) => Either::Left(sender.try_send_request(request)),
+            Lent::H2(stream) => Either::Right(stream.0.sender.clone().try_send_request(request)),
         }
     }
 
