@@ -36,6 +36,8 @@ pub struct Case {
     pub settled: Vec<Settled>,
     /// A drill was asked for and not yet carried out.
     pub drill_asked: bool,
+    /// The last picture, and when it was painted.
+    pub view: Option<(Mono, Arc<super::view::RolloutView>)>,
     /// Something that people see has changed since the last picture.
     pub changed: bool,
 }
@@ -130,6 +132,7 @@ impl Case {
             pending: None,
             settled: Vec::new(),
             drill_asked: false,
+            view: None,
             changed: true,
             fixed,
             state: state.resume(now),

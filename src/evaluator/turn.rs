@@ -10,7 +10,7 @@ use super::guard::{BREAKER, Batch};
 use super::heartbeat::Heartbeat;
 use super::mailbox::{Answer, Ask, Command, Letter, Refused};
 use super::picture;
-use super::view::{Board, RolloutView};
+use super::view::Board;
 use crate::journal::Kept;
 use crate::judge::Verdict;
 use crate::names::{Mono, RolloutName};
@@ -21,6 +21,8 @@ use crate::snapshot::{Prepared, Snapshot};
 pub const TICK_EVERY: Duration = Duration::from_millis(250);
 /// Pictures are painted after every change, and this often.
 const PAINT_EVERY: Duration = Duration::from_secs(1);
+/// The same where no canary has traffic.
+const PAINT_IDLE_EVERY: Duration = Duration::from_secs(5);
 
 /// What is known of a rollout from before a restart.
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ pub struct Evaluator {
     board: Board,
     heartbeat: Heartbeat,
     last_turn: Option<Mono>,
-    last_paint: Option<Mono>,
+    posted: usize,
     last_tick: Option<Mono>,
 }
 
@@ -63,9 +65,9 @@ impl Evaluator {
             take_up(&mut case, &mut world, kept.as_ref(), now);
             cases.push(case);
         }
-        let mut this = Self { cases, world, board, heartbeat, last_turn: None, last_paint: None, last_tick: None };
+        let mut this = Self { cases, world, board, heartbeat, last_turn: None, posted: usize::MAX, last_tick: None };
         this.tick(now);
-        this.paint(now, true);
+        this.paint(now);
         this
     }
 
@@ -76,9 +78,7 @@ impl Evaluator {
             self.observe(&batch, now);
         }
         self.adopt_latches(now);
-        let mut changed = false;
         for letter in letters {
-            changed = true;
             self.open(letter, now);
         }
         if self.last_tick.is_none_or(|at| now.mono.since(at) >= TICK_EVERY) {
@@ -86,12 +86,10 @@ impl Evaluator {
             self.tick(now);
         }
         for case in &mut self.cases {
-            if effects::settle(case, &mut self.world, now.mono).is_some() {
-                changed = true;
-            }
+            // What came of it stands in the case; the picture tells.
+            effects::settle(case, &mut self.world, now.mono);
         }
-        let due = self.last_paint.is_none_or(|at| now.mono.since(at) >= PAINT_EVERY);
-        self.paint(now, due || changed);
+        self.paint(now);
         self.last_turn = Some(now.mono);
         self.heartbeat.beat(now.mono, now.wall);
     }
@@ -325,21 +323,27 @@ impl Evaluator {
         }
     }
 
-    fn paint(&mut self, now: Now, due: bool) {
-        if !due && !self.cases.iter().any(|c| c.changed || !c.settled.is_empty()) {
-            return;
-        }
-        self.last_paint = Some(now.mono);
-        let mut views: Vec<Arc<RolloutView>> = Vec::with_capacity(self.cases.len());
+    /// Paints what changed, and everything now and then: a rollout with canary traffic each second, others rarely.
+    fn paint(&mut self, now: Now) {
+        let mut painted = false;
         for case in &mut self.cases {
-            case.changed = false;
-            let view = Arc::new(picture::paint(case, now, Duration::ZERO));
-            for (answer, result) in case.settled.drain(..) {
-                answer(result.map(|()| Arc::clone(&view)).map_err(Refused::Unavailable));
+            let often = if case.state.has_canary_traffic() { PAINT_EVERY } else { PAINT_IDLE_EVERY };
+            let due = case.view.as_ref().is_none_or(|(at, _)| now.mono.since(*at) >= often);
+            if due || case.changed || !case.settled.is_empty() {
+                let view = Arc::new(picture::paint(case, now, Duration::ZERO));
+                case.changed = false;
+                for (answer, result) in case.settled.drain(..) {
+                    answer(result.map(|()| Arc::clone(&view)).map_err(Refused::Unavailable));
+                }
+                case.view = Some((now.mono, view));
+                painted = true;
             }
-            views.push(view);
         }
-        self.board.post(views);
+        if painted || self.cases.len() != self.posted {
+            self.posted = self.cases.len();
+            let views = self.cases.iter().filter_map(|c| c.view.as_ref().map(|(_, view)| Arc::clone(view)));
+            self.board.post(views.collect());
+        }
     }
 }
 

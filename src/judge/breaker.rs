@@ -4,13 +4,14 @@
 //! healthy canaries, and waits for old slow successes in real outages. Here the run is what arrived after the latest-arrived
 //! known success, and every request that arrived since its first failure counts as not failed until it is known.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::names::{Arm, Mono};
 use crate::stats::proportion::divergence;
 
 use super::facts::{Fact, Outcome};
+use super::ids::ById;
 use super::policy::{ErrorStatuses, Policy};
 
 /// ln of one in 10⁹: what a run must exceed at least.
@@ -41,7 +42,7 @@ pub struct Breaker {
     errors: ErrorStatuses,
     /// Whether stable has traffic by plan; without, its clause is void.
     stable_serves: bool,
-    flights: HashMap<u64, Flight>,
+    flights: ById<Flight>,
     /// Arrival of the latest-arrived known success of the canary, or the stage's start.
     success: u64,
     /// The canary's failures that arrived later: arrival, user.
@@ -76,7 +77,7 @@ impl Breaker {
         Self {
             errors: policy.errors.clone(),
             stable_serves: true,
-            flights: HashMap::new(),
+            flights: ById::default(),
             success: 0,
             run: Vec::new(),
             arrivals: VecDeque::new(),

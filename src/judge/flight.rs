@@ -1,8 +1,9 @@
 //! What is in flight: only arm, user, age, and whether its first byte has come; with the ages at which it becomes bad.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
+use super::ids::ById;
 use crate::names::Arm;
 
 /// No more than this many are followed; what starts beyond is not judged (and counted by whoever sheds it).
@@ -27,7 +28,7 @@ pub(super) struct Flight {
 /// All exchanges in flight.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Flights {
-    by_id: HashMap<u64, Flight>,
+    by_id: ById<Flight>,
     /// When the next limit of each is passed.
     deadlines: BinaryHeap<Reverse<(u64, u64)>>,
     swept: u64,

@@ -12,6 +12,7 @@ mod facts;
 mod flight;
 mod fold;
 mod gate;
+mod ids;
 mod means;
 mod policy;
 mod policy_file;
