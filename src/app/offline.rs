@@ -19,11 +19,14 @@ pub fn check(path: &Path, output: Output) -> ExitCode {
         Ok(config) => {
             let text = match output {
                 Output::Json => {
-                    serde_json::json!({ "ok": true, "faults": [], "warnings": config.warnings }).to_string()
+                    serde_json::json!({ "ok": true, "faults": [], "warnings": config.warnings, "waiting": config::waiting(&config) }).to_string()
                 }
                 Output::Human => {
                     for warning in &config.warnings {
                         say(&format!("warning: {warning}"));
+                    }
+                    for sentence in config::waiting(&config) {
+                        say(&format!("warning: {sentence}"));
                     }
                     format!("{}: good", path.display())
                 }

@@ -32,6 +32,9 @@ pub fn run(path: &Path) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    for sentence in config::waiting(&config) {
+        tracing::warn!("{sentence}");
+    }
     let clock = Clock::system();
     let serin = match start(config, Some(path.to_owned()), &clock) {
         Ok(serin) => serin,

@@ -15,6 +15,7 @@ mod raw;
 mod read;
 pub mod reload;
 pub mod secret;
+pub mod waiting;
 
 pub use check::{json_of, keys, load, parse};
 pub use fault::{Fault, Faults};
@@ -28,6 +29,7 @@ pub use model_rollout::{
     Trace, UnitList, UnitSource, UpstreamTls, Version,
 };
 pub use secret::Secret;
+pub use waiting::waiting;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,50 @@
+//! Keys that are checked but not yet heeded by this version: said aloud at start and by `serin check`, so that nobody
+//! relies on them.
+
+use super::model::Config;
+
+/// One sentence for each such key that the file sets.
+#[must_use]
+pub fn waiting(config: &Config) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut say = |key: String, instead: &str| {
+        all.push(format!("{key} is checked but not yet in force in this version: {instead}"))
+    };
+    for notify in &config.notify {
+        say(format!("notify.{}", notify.name), "notices go to the log");
+    }
+    for rollout in &config.rollouts {
+        let key = |key: &str| format!("rollouts.{}.{key}", rollout.name);
+        if rollout.exposure != super::Exposure::default() {
+            say(key("exposure"), "what the canary has been seen by is shown, but bounds nothing");
+        }
+        for query in &rollout.queries {
+            say(key(&format!("queries.{}", query.name)), "a gate on it has no data and holds");
+        }
+        if rollout.evaluator.drill_every.is_some() {
+            say(key("evaluator.drill_every"), "rehearse by hand: serin drill");
+        }
+        if rollout.plan.as_ref().is_some_and(|plan| plan.lockstep.is_some()) {
+            say(key("plan.lockstep"), "each rollout advances by itself");
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "[listeners.e]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[rollouts.c]\nunit = [\"ip\"]\nstable = { version = \"a\", endpoints = [\"http://127.0.0.1:1\"] }\ncanary = { version = \"b\", endpoints = [\"http://127.0.0.1:2\"] }\n";
+
+    #[test]
+    fn what_is_not_heeded_is_said() {
+        let read = |text: &str| waiting(&crate::config::parse(text, "t", &|_| None).unwrap());
+        assert!(read(PLAIN).is_empty());
+        let said = read(&format!(
+            "{PLAIN}exposure = {{ max_users = 5 }}\n[notify.ops]\nkind = \"webhook\"\nurl = \"https://a.example/h\"\n"
+        ));
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("notify.ops ") && said[1].starts_with("rollouts.c.exposure "), "{said:?}");
+    }
+}
