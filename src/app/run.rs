@@ -43,8 +43,7 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    announce(&serin, json);
-    match serve(serin) {
+    match serve(serin, json) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("serin: {error}"));
@@ -54,10 +53,12 @@ pub fn run(path: &Path) -> ExitCode {
 }
 
 /// Heeds signals until the drain is over.
-fn serve(serin: Serin) -> io::Result<()> {
+fn serve(serin: Serin, json: bool) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Before anybody is told that it serves: whoever reads that may send a signal at once.
         let mut signals = Signals::listen()?;
+        announce(&serin, json);
         while signals.next().await == Asked::Reload {
             // On this thread, which has nothing else to do; the log says what came of it.
             if serin.reload().is_err() {

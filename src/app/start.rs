@@ -276,7 +276,7 @@ impl Serin {
         self.stop_accepting.send_replace(true);
         self.shutdown.send_replace(Shutdown::Now);
         self.stop_admin.send_replace(true);
-        if self.mailbox.post(Letter { ask: Ask::End, answer: Box::new(|_| ()) }).is_err() {
+        if self.mailbox.end().is_err() {
             tracing::debug!("the evaluator has already ended");
         }
         for worker in self.workers {

@@ -191,14 +191,15 @@ fn gate_of(reason: &str) -> &str {
 }
 
 fn publish(world: &World, name: &crate::names::RolloutName, next: Runtime) {
-    world.live.update_runtime(name.as_str(), |current| {
-        // A latch set by the guard or by an abort stands, whoever publishes.
-        let kept = current.latch.clone().filter(|_| next.latch.is_none());
-        Some(match kept {
-            None => next.clone(),
-            Some(latch) => Runtime { weight: Weight::ZERO, latch: Some(latch), open: crate::split::OpenCohorts::None },
-        })
-    });
+    world.live.update_runtime(name.as_str(), |current| Some(standing(current, &next)));
+}
+
+/// What comes into force: a latch that the guard or an abort has set meanwhile stands, whoever publishes.
+fn standing(current: &Runtime, next: &Runtime) -> Runtime {
+    match current.latch.clone().filter(|_| next.latch.is_none()) {
+        None => next.clone(),
+        Some(latch) => Runtime { weight: Weight::ZERO, latch: Some(latch), open: crate::split::OpenCohorts::None },
+    }
 }
 
 fn unlatch(world: &World, case: &Case) {
@@ -223,7 +224,10 @@ fn enter(case: &mut Case, world: &World, index: usize, stage: &crate::rollout::S
 fn adopt(case: &mut Case, world: &World, now: Mono) {
     let Some((fixed, seed)) = world.prepared.rollout(case.name.as_str()) else { return };
     let next = case::runtime(&case.state);
-    world.live.update(|current| current.replacing(&fixed, seed, next.clone()));
+    world.live.update(|current| {
+        let known = current.rollout(case.name.as_str())?;
+        current.replacing(&fixed, seed, standing(&known.runtime, &next))
+    });
     case.fixed = fixed;
     case.terms = case::terms(&case.fixed.config);
     case.judge = judge::Judge::new(Arc::clone(&case.fixed.config.policy), now);
@@ -238,5 +242,29 @@ fn take_gates(case: &mut Case, world: &World, now: Mono) {
             judge::Stage { weight: share(case.state.weight), residence: case.state.residence(), samples: 0 },
             now,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Latch;
+    use crate::split::OpenCohorts;
+
+    #[test]
+    fn a_latch_that_others_have_set_stands_whatever_is_published() {
+        let latch = |actor: &str| {
+            Some(Arc::new(Latch { at: crate::names::Wall(1), actor: actor.to_owned(), reason: String::new() }))
+        };
+        let runtime = |buckets: u32, latch| Runtime {
+            weight: Weight::from_buckets(buckets),
+            latch,
+            open: if buckets > 0 { OpenCohorts::AllBut(Vec::new()) } else { OpenCohorts::None },
+        };
+        let next = runtime(5_000, None);
+        assert_eq!(standing(&runtime(10, None), &next), next);
+        assert_eq!(standing(&runtime(0, latch("breaker")), &next), runtime(0, latch("breaker")));
+        let own = runtime(0, latch("alice"));
+        assert_eq!(standing(&runtime(0, latch("breaker")), &own), own, "the state's own word is the newest");
     }
 }

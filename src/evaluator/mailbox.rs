@@ -118,6 +118,16 @@ impl Mailbox {
     }
 }
 
+impl Mailbox {
+    /// Tells the evaluator to end, waiting for room in a full box.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub fn end(&self) -> Result<(), Closed> {
+        self.0.send(Letter { ask: Ask::End, answer: Box::new(|_| ()) }).map_err(|_| Closed)
+    }
+}
+
 impl Inbox {
     /// Waits for the next letter, `wait` at most. `Err` is the end of all senders.
     ///

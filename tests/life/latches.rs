@@ -118,3 +118,36 @@ fn aborts_by_the_api_win_against_weights_by_the_api() {
     }
     println!("40 aborts among {} weights by the API: all latched", writes.load(Ordering::Relaxed));
 }
+
+#[test]
+fn a_stop_beside_a_full_mailbox_ends_all_the_same() {
+    use serin::evaluator::{Ask, Command, Letter, Refused};
+    let _machine = shared();
+    let nowhere = "127.0.0.1:9".parse().unwrap();
+    let mut house =
+        House::start(&(head(1, false) + &rollout("chat", nowhere, nowhere, "weight = 0.0")), &Clock::system());
+    let mailbox = house.serin().mailbox.clone();
+    let command = Command {
+        rollout: serin::names::RolloutName::new("nobody"),
+        verb: serin::rollout::Verb::Pause,
+        actor: serin::rollout::Actor::new("test", &[]),
+        reason: String::new(),
+        if_match: None,
+    };
+    let (go_on, wait) = std::sync::mpsc::sync_channel::<()>(0);
+    let answer = Box::new(move |_| assert!(wait.recv().is_err()));
+    mailbox.post(Letter { ask: Ask::Command(command), answer }).unwrap();
+    let full =
+        crate::fixture::until("a full box", || mailbox.post(Letter { ask: Ask::Look, answer: Box::new(|_| ()) }).err());
+    assert!(matches!(full, Refused::Unavailable(_)));
+    let (done, ended) = std::sync::mpsc::sync_channel(1);
+    let serin = house.serin.take().unwrap();
+    std::thread::spawn(move || {
+        serin.stop();
+        done.send(()).unwrap();
+    });
+    // The evaluator hangs until the end has been asked for or refused; 100 ms are ample for that.
+    assert!(ended.recv_timeout(std::time::Duration::from_millis(100)).is_err(), "it cannot have ended yet");
+    drop(go_on);
+    ended.recv_timeout(crate::fixture::PATIENCE).unwrap();
+}

@@ -9,9 +9,13 @@
 
 mod breaks;
 mod client;
+mod ends;
 mod fixture;
 mod kills;
 mod latches;
+mod process;
 mod reloads;
+mod restarts;
 mod shares;
 mod sockets;
+mod weights;

@@ -116,6 +116,7 @@ fn question(edge: std::net::SocketAddr, user: u32, stream: bool) -> Request<Full
 /// One HTTP/2 connection with eight streams at a time.
 async fn multiplexed(edge: std::net::SocketAddr, number: u32, stop: &AtomicBool, tally: &Tally) {
     let stream = TcpStream::connect(edge).await.unwrap();
+    stream.set_nodelay(true).unwrap();
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut user = number;
@@ -139,6 +140,7 @@ async fn multiplexed(edge: std::net::SocketAddr, number: u32, stop: &AtomicBool,
 /// One stream after another, each of many events, read to its last word.
 async fn streams(edge: std::net::SocketAddr, number: u32, stop: &AtomicBool, tally: &Tally) {
     let stream = TcpStream::connect(edge).await.unwrap();
+    stream.set_nodelay(true).unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut user = number;
