@@ -27,9 +27,32 @@ pub enum BodyError {
     /// Nothing moved for `body_progress` (or `timeouts.idle` towards upstream).
     #[error("the body stood still for too long")]
     Stalled,
-    /// The other side broke off.
+    /// The other side sent what is no body.
     #[error("the body broke off")]
     Broken,
+    /// The caller closed or reset its connection or stream.
+    #[error("the caller left")]
+    Left,
+}
+
+impl BodyError {
+    /// Why a caller's body failed: he left, or what he sent is none.
+    #[must_use]
+    pub fn of_caller(error: &hyper::Error) -> Self {
+        let mut source = std::error::Error::source(error);
+        while let Some(inner) = source {
+            let closed = inner.downcast_ref::<io::Error>().is_some_and(|e| {
+                use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+                matches!(e.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+            });
+            let reset = inner.downcast_ref::<h2::Error>().is_some_and(|e| e.is_remote() || e.is_io());
+            if closed || reset {
+                return BodyError::Left;
+            }
+            source = inner.source();
+        }
+        if error.is_incomplete_message() || error.is_canceled() { BodyError::Left } else { BodyError::Broken }
+    }
 }
 
 impl From<BodyError> for io::Error {
@@ -148,7 +171,7 @@ impl Streamed {
                 self.deadline.reset();
                 self.pass(frame)
             }
-            Poll::Ready(Some(Err(_))) => self.fail(BodyError::Broken),
+            Poll::Ready(Some(Err(error))) => self.fail(BodyError::of_caller(&error)),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending if self.deadline.poll_expired(self.progress, cx) => self.fail(BodyError::Stalled),
             Poll::Pending => Poll::Pending,

@@ -240,6 +240,11 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, listeni
     let state = Rc::new(State::new(worker.deadlines.coarse_now()));
     let place = worker.connections.add(&state);
     if let Err(error) = serve_io(&worker, &state, tcp, peer, listening).await {
+        let http = error.get_ref().and_then(|inner| inner.downcast_ref::<hyper::Error>());
+        if http.is_some_and(hyper::Error::is_parse_too_large) {
+            // The codec has answered 431, be it for bytes or for fields.
+            worker.gauges.hit(Limit::HeaderBytes);
+        }
         tracing::debug!(error = %error, "a downstream connection ended");
     }
     worker.connections.remove(place);

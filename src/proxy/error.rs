@@ -18,6 +18,9 @@ pub enum ProxyError {
     /// The request itself is wrong.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// The caller closed its connection while its body was still coming.
+    #[error("the caller left")]
+    CallerLeft,
     /// The target is longer than `uri_bytes`.
     #[error("the request target is longer than the limit")]
     UriTooLong,
@@ -82,7 +85,7 @@ impl ProxyError {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            ProxyError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ProxyError::BadRequest(_) | ProxyError::CallerLeft => StatusCode::BAD_REQUEST,
             ProxyError::UriTooLong => StatusCode::URI_TOO_LONG,
             ProxyError::BodyTooLarge | ProxyError::RewriteTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ProxyError::BodyStalled => StatusCode::REQUEST_TIMEOUT,
@@ -108,6 +111,7 @@ impl ProxyError {
             | ProxyError::BodyTooLarge
             | ProxyError::RewriteTooLarge
             | ProxyError::Overloaded => Outcome::Refused,
+            ProxyError::CallerLeft => Outcome::Cancelled,
             ProxyError::Local => Outcome::Local,
         }
     }
@@ -127,6 +131,7 @@ impl ProxyError {
             | ProxyError::RewriteTooLarge
             | ProxyError::UriTooLong
             | ProxyError::Method
+            | ProxyError::CallerLeft
             | ProxyError::BadRequest(_) => "http_request_error",
             ProxyError::BodyStalled => "http_request_error",
         }

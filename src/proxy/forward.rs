@@ -287,6 +287,7 @@ fn classify(attempt: &Attempt<'_>, error: &hyper::Error) -> ProxyError {
             attempt.connection.worker.gauges.hit(Limit::BodyProgress);
             return ProxyError::BodyStalled;
         }
+        Some(BodyError::Left) => return ProxyError::CallerLeft,
         Some(BodyError::Broken) => return ProxyError::BadRequest("the request body broke off"),
         None => {}
     }

@@ -22,6 +22,7 @@ pub mod service;
 pub mod tag;
 pub mod thread;
 pub mod tunnel;
+mod unchosen;
 pub mod worker;
 
 pub use listener::{Handed, Listening, WorkerHandle};

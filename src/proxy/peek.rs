@@ -2,9 +2,14 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
+
+use super::body::BodyError;
+use super::deadlines::{Deadlines, within};
 
 /// What was taken off the front of a body. The bytes go up in front of the rest.
 #[derive(Debug, Default)]
@@ -17,20 +22,25 @@ pub struct Peeked {
     pub whole: bool,
 }
 
-/// Reads until the end or the bound.
+/// Reads until the end or the bound; a body that stands still for `progress` is given up.
 ///
 /// # Errors
-/// The caller broke off.
-pub async fn peek(body: &mut Incoming, most: usize) -> Result<Peeked, hyper::Error> {
+/// The caller broke off or stood still.
+pub async fn peek(
+    body: &mut Incoming,
+    most: usize,
+    deadlines: &Rc<Deadlines>,
+    progress: Duration,
+) -> Result<Peeked, BodyError> {
     let mut seen = Peeked::default();
     while seen.bytes < most {
-        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
-        match frame {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+        match within(deadlines, progress, frame).await.map_err(|_| BodyError::Stalled)? {
             None => {
                 seen.whole = true;
                 break;
             }
-            Some(Err(error)) => return Err(error),
+            Some(Err(error)) => return Err(BodyError::of_caller(&error)),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     seen.bytes += data.len();

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body, Incoming};
 
-use super::body::{BodyBounds, DownBody, Held, Measured, UpBody, UpState};
+use super::body::{BodyBounds, BodyError, DownBody, Held, Measured, UpBody, UpState};
 use super::claims::Claims;
 use super::connection::Connection;
 use super::error::ProxyError;
@@ -17,10 +17,10 @@ use super::headers::Present;
 use super::identity::{self, Caller};
 use super::peek::{self, Peeked};
 use super::tag::{self, Ids};
+use super::unchosen::Unchosen;
 use super::worker::{Routed, View};
 use super::{head, headers, tunnel};
 use crate::config::{Fallback, UnitSource};
-use crate::measure::Observation;
 use crate::measure::Outcome;
 use crate::measure::gauges::Limit;
 use crate::names::{Arm, Mono};
@@ -95,19 +95,7 @@ fn unrouted(
     started: Mono,
 ) -> Response<DownBody> {
     let worker = &connection.worker;
-    let recorder = &view.snapshot().unrouted;
-    recorder.start(worker.index);
-    let total_us = u64::try_from(worker.clock.now().since(started).as_micros()).unwrap_or(u64::MAX);
-    recorder.observe(
-        worker.index,
-        &Observation {
-            outcome: error.outcome(),
-            status: Some(error.status().as_u16()),
-            total_us,
-            ..Observation::default()
-        },
-    );
-    recorder.end(worker.index);
+    Unchosen::begin(worker, &view.snapshot().unrouted, started).refused(error);
     let ids = Ids::of(request.headers(), present, worker);
     let mut response = error.response(crate::wire::Protocol::for_path(request.uri().path()), Some(&ids.request_id));
     if !matches!(error, ProxyError::NoRoute) && request.version() != Version::HTTP_2 {
@@ -133,13 +121,13 @@ async fn serve(
     let looked = if look == Look::default() {
         Ok(None)
     } else {
-        Box::pin(look_into_body(connection, routed, &parts, &mut incoming, look)).await
+        Box::pin(look_into_body(connection, routed, &parts, &mut incoming, look, started)).await
     };
     let peeked = match looked {
         Ok(peeked) => peeked,
-        // The caller went away while we waited for the body.
-        Err(_) => {
-            return ProxyError::BadRequest("the request body broke off").response(rollout.fixed.config.protocol, None);
+        Err(error) => {
+            let protocol = rollout.fixed.config.protocol.or_for_path(parts.uri.path());
+            return error.response(protocol, Some(&ids.request_id));
         }
     };
     let (choice, unit) = choose(connection, routed, &parts, peeked.as_ref());
@@ -237,7 +225,8 @@ async fn look_into_body(
     parts: &Parts,
     incoming: &mut Incoming,
     look: Look,
-) -> Result<Option<Peeked>, hyper::Error> {
+    started: Mono,
+) -> Result<Option<Peeked>, ProxyError> {
     let config = &routed.rollout().fixed.config;
     let claims = claims(connection, routed, parts);
     let wanted = look.unit
@@ -247,7 +236,24 @@ async fn look_into_body(
     if !wanted && !look.replay && !look.rewrite {
         return Ok(None);
     }
-    let peeked = peek::peek(incoming, routed.config().limits.peek_bytes).await?;
+    let (worker, limits) = (&connection.worker, &routed.config().limits);
+    let unchosen = Unchosen::begin(worker, routed.unrouted(), started);
+    let peeked = match peek::peek(incoming, limits.peek_bytes, &worker.deadlines, limits.body_progress).await {
+        Ok(peeked) => peeked,
+        Err(error) => {
+            let error = match error {
+                BodyError::Stalled => {
+                    worker.gauges.hit(Limit::BodyProgress);
+                    ProxyError::BodyStalled
+                }
+                BodyError::Left => ProxyError::CallerLeft,
+                _ => ProxyError::BadRequest("the request body broke off"),
+            };
+            unchosen.refused(&error);
+            return Err(error);
+        }
+    };
+    unchosen.chosen();
     if (wanted || look.rewrite) && !peeked.whole {
         connection.worker.gauges.hit(Limit::PeekBytes);
     }

@@ -14,6 +14,7 @@ use super::deadlines::Deadlines;
 use crate::clock::Clock;
 use crate::config;
 use crate::measure::Fact;
+use crate::measure::Recorder;
 use crate::measure::gauges::Gauges;
 use crate::measure::ring;
 use crate::snapshot::{Live, LiveCache, Rollout, Snapshot};
@@ -101,6 +102,12 @@ impl Routed {
     #[must_use]
     pub fn rollout(&self) -> &Rollout {
         &self.view.snapshot.rollouts[self.at]
+    }
+
+    /// Counts what ends before a version is chosen.
+    #[must_use]
+    pub fn unrouted(&self) -> &Recorder {
+        &self.view.snapshot.unrouted
     }
 
     /// The configuration in force when the request came.

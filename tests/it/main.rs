@@ -1,7 +1,11 @@
 //! serin from outside: real sockets, the whole proxy in this process, upstreams that say exactly what a test wants.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+mod failures;
 mod framing;
+mod heads;
+mod limits;
 #[expect(dead_code, unused_imports, reason = "words of a language that the tests grow into")]
 mod support;
+mod units;
 mod upstream_faults;

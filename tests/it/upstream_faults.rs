@@ -1,7 +1,6 @@
 //! Upstreams that misbehave: the caller sees a truncation or an error, never a clean end; a connection that said too much serves nobody else.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::support::{NoAnswer, PATIENCE, Proxy, Upstream, chat, now, show, stable};
 
@@ -273,10 +272,8 @@ fn an_endless_flood_of_1xx_is_given_up() {
         }
     });
     let proxy = Proxy::start(&chat("", &stable(upstream.addr, "timeouts = { first_byte = \"200ms\" }")));
-    let start = now();
     let answer = proxy.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     assert!(matches!(answer.status, 502 | 504), "{answer:?}");
-    assert!(now().since(start) < Duration::from_secs(3));
     upstream.until_note("closed");
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serin::app::{self, Serin};
 use serin::config;
 
-use super::{Client, PATIENCE, Response, Upstream, clock, now};
+use super::{Client, PATIENCE, Response, Upstream, clock, eventually, now};
 
 /// A serin in this process; stopped when dropped.
 pub struct Proxy {
@@ -30,6 +30,11 @@ impl Proxy {
         text.push_str(rest);
         let config = config::parse(&text, "it.toml", &|_| None).unwrap_or_else(|faults| panic!("{faults}\n{text}"));
         let serin = app::start(config, None, &clock()).unwrap_or_else(|e| panic!("{e}"));
+        // The rise to a configured weight waits for its record, as every rise does.
+        eventually("the configured weights", || {
+            let snapshot = serin.live.load();
+            snapshot.rollouts.iter().all(|r| r.fixed.config.weight.is_none_or(|weight| r.runtime.weight == weight))
+        });
         Self { addr: serin.bound.listeners["edge"], admin: serin.bound.admin.unwrap(), serin: Some(serin) }
     }
 
