@@ -16,9 +16,7 @@ pub(super) type Store = (Arc<Journal>, BTreeMap<RolloutName, Known>, Option<Evid
 /// Opens the journal and the evidence beside it, or their stand-ins in memory.
 pub(super) fn open_store(config: &Config) -> Result<Store, StartError> {
     let Some(store) = &config.store else {
-        tracing::warn!(
-            "no [store]: stages, latches and the journal live in memory only and are lost with this process"
-        );
+        // The configuration's check has already warned.
         return Ok((Arc::new(Journal::memory()?), BTreeMap::new(), None));
     };
     let refuse = |why: String| StartError::Store { path: store.path.display().to_string(), why };
