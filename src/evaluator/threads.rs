@@ -104,7 +104,7 @@ pub fn spawn_judge(
         if ready.send(()).is_err() {
             return;
         }
-        while let Ok(first) = inbox.next(WAKE_EVERY) {
+        while let Ok(first) = inbox.next(WAKE_EVERY.min(evaluator.due(clock.now()))) {
             let mut letters: Vec<_> = first.into_iter().collect();
             while letters.len() < 64
                 && let Ok(Some(letter)) = inbox.next(Duration::ZERO)

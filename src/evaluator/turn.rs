@@ -94,6 +94,12 @@ impl Evaluator {
         self.heartbeat.beat(now.mono, now.wall);
     }
 
+    /// How long until the next tick is due.
+    #[must_use]
+    pub fn due(&self, now: Mono) -> Duration {
+        self.last_tick.map_or(Duration::ZERO, |at| TICK_EVERY.saturating_sub(now.since(at)))
+    }
+
     /// A turn that comes late was a stale heartbeat: what stood as proof must be proven again.
     fn mind_the_gap(&mut self, now: Now) {
         let Some(last) = self.last_turn else { return };

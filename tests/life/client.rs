@@ -24,6 +24,18 @@ impl Admin {
 
     /// One call: the status and the JSON of the answer.
     pub fn call(&mut self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let (status, body) = self.exchange(method, path, body);
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// The text of a page.
+    pub fn text(&mut self, path: &str) -> String {
+        let (status, body) = self.exchange("GET", path, &Value::Null);
+        assert_eq!(status, 200, "{path}");
+        String::from_utf8(body).unwrap()
+    }
+
+    fn exchange(&mut self, method: &str, path: &str, body: &Value) -> (u16, Vec<u8>) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -46,7 +58,7 @@ impl Admin {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).unwrap();
-        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+        (status, body)
     }
 
     /// One call that must succeed.

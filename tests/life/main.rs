@@ -11,6 +11,7 @@ mod breaks;
 mod client;
 mod ends;
 mod fixture;
+mod heartbeat;
 mod kills;
 mod latches;
 mod process;

@@ -1,0 +1,145 @@
+//! What a tick of the evaluator costs with 100 rollouts on 8 workers: at rest, and with 10,000 requests a second.
+//!
+//! Budget (design section 9): under 2 ms of CPU a tick, under 0.5 ms where we go. A tick is 250 ms of life: the
+//! guard's drain of all that came in it, and one turn of the evaluator with every judge's tick.
+
+#![expect(clippy::panic, reason = "a bench that cannot be set up fails by panicking")]
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use serin::clock::Clock;
+use serin::config;
+use serin::evaluator::guard::{self, Batch, Guard};
+use serin::evaluator::mailbox::mailbox;
+use serin::evaluator::threads::{batches, orders};
+use serin::evaluator::turn::{Evaluator, TICK_EVERY};
+use serin::evaluator::{Board, Heartbeat, ToLog, World};
+use serin::journal::Journal;
+use serin::judge::{End, Fact, Outcome};
+use serin::measure::ring::{self, Record, Writer};
+use serin::measure::{Gauges, Recorders};
+use serin::names::{Arm, Wall};
+use serin::rollout::Now;
+use serin::snapshot::{Builder, Live, Runtime};
+
+const ROLLOUTS: u32 = 100;
+const WORKERS: usize = 8;
+
+struct Bench {
+    clock: Clock,
+    rings: Vec<Writer>,
+    guard: Guard,
+    batches: Receiver<Batch>,
+    evaluator: Evaluator,
+    id: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut text = "[listeners.edge]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        for n in 0..ROLLOUTS {
+            write!(
+                text,
+                "[rollouts.r{n}]\nmatch = {{ host = \"*\", path_prefix = \"/r{n}\" }}\nunit = [\"header:x-user-id\"]\nweight = 10.0\n\
+                 [rollouts.r{n}.stable]\nversion = \"a\"\nendpoints = [\"http://127.0.0.1:9001\"]\n\
+                 [rollouts.r{n}.canary]\nversion = \"b\"\nendpoints = [\"http://127.0.0.1:9002\"]\n"
+            )
+            .unwrap_or_default();
+        }
+        let config = config::parse(&text, "bench.toml", &|_| None).unwrap_or_else(|faults| panic!("{faults}"));
+        let builder = Builder::new(Arc::default(), Arc::new(Recorders::new(WORKERS)), b"");
+        let prepared = Arc::new(builder.prepare(Arc::new(config)).unwrap_or_else(|error| panic!("{error}")));
+        let live = Live::new(prepared.merge(|_| Runtime::default()));
+        let clock = Clock::manual(Wall(1_795_183_200_000));
+        clock.advance(Duration::from_secs(1_000));
+        let gauges = Arc::new(Gauges::default());
+        let (mailbox, _inbox) = mailbox();
+        let (rings, rings_in) = (0..WORKERS).map(|_| ring::ring(ring::RING_RECORDS)).unzip();
+        let (orders, orders_in) = orders();
+        let (batches, batches_in) = batches();
+        let guard = Guard::new(guard::Parts {
+            rings: rings_in,
+            live: live.clone(),
+            batches,
+            mailbox: mailbox.clone(),
+            orders: orders_in,
+            gauges: Arc::clone(&gauges),
+            clock: clock.clone(),
+        });
+        let world = World {
+            live,
+            journal: Arc::new(Journal::memory().unwrap_or_else(|error| panic!("{error}"))),
+            mailbox,
+            notifier: Box::new(ToLog),
+            guard: orders,
+            prepared,
+            gauges,
+        };
+        let now = Now { mono: clock.now(), wall: clock.wall() };
+        let evaluator = Evaluator::new(world, Board::default(), Heartbeat::default(), now, |_| None);
+        Self { clock, rings, guard, batches: batches_in, evaluator, id: 0 }
+    }
+
+    /// A quarter of a second passes with so many requests on each rollout.
+    fn traffic(&mut self, each: u32) {
+        let begun = self.clock.now();
+        self.clock.advance(TICK_EVERY);
+        for n in 0..each {
+            let at = begun.plus(TICK_EVERY.mul_f64(f64::from(n) / f64::from(each.max(1))));
+            for rollout in 0..ROLLOUTS {
+                self.id += 1;
+                let (id, user) = (self.id, 1 + self.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 5_000);
+                let arm = if user <= 500 { Arm::Canary } else { Arm::Stable };
+                let status = if id.is_multiple_of(211) { 500 } else { 200 };
+                let outcome = if status == 200 { Outcome::Success } else { Outcome::UpstreamError };
+                let ring = &mut self.rings[rollout as usize % WORKERS];
+                ring.push(Record { rollout, fact: Fact::Start { id, at, arm, user, drawn: true } });
+                ring.push(Record { rollout, fact: Fact::FirstByte { id, at } });
+                ring.push(Record { rollout, fact: Fact::End { id, at, end: End::plain(outcome, status) } });
+            }
+        }
+    }
+
+    fn guard_and_judge(&mut self) {
+        self.guard.turn();
+        self.judge();
+    }
+
+    fn judge(&mut self) {
+        let now = Now { mono: self.clock.now(), wall: self.clock.wall() };
+        self.evaluator.turn(Vec::new(), self.batches.try_iter().collect(), now);
+    }
+}
+
+fn evaluator(c: &mut Criterion) {
+    let mut group = c.benchmark_group("evaluator");
+    group.sample_size(20).measurement_time(Duration::from_secs(4));
+    for (name, each) in [
+        ("tick_of_100_at_rest", 0),
+        ("tick_of_100_with_1000_requests_a_second", 2),
+        ("tick_of_100_with_10000_requests_a_second", 25),
+    ] {
+        let mut bench = Bench::new();
+        // Some minutes of life before it is measured.
+        for _ in 0..400 {
+            bench.traffic(each.max(2));
+            bench.guard_and_judge();
+        }
+        let bench = std::cell::RefCell::new(bench);
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || bench.borrow_mut().traffic(each),
+                |()| bench.borrow_mut().guard_and_judge(),
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, evaluator);
+criterion_main!(benches);
