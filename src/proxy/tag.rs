@@ -53,14 +53,25 @@ impl Ids {
     }
 }
 
+/// Every byte as two hexadecimal digits.
+const HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    table
+};
+
 /// `00-<trace>-<span>-00` (W3C Trace Context, version 00); its trace id serves as the request id.
 fn mint(worker: &Worker) -> Bytes {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
     let words = [worker.random(), worker.random(), worker.random() | 1];
     for (word, at) in words.into_iter().zip([3usize, 19, 36]) {
-        for (i, byte) in text[at..at + 16].iter_mut().enumerate() {
-            *byte = HEX[(word >> (60 - 4 * i)) as usize & 15];
+        for (two, byte) in text[at..at + 16].chunks_exact_mut(2).zip(word.to_be_bytes()) {
+            two.copy_from_slice(&HEX[usize::from(byte)]);
         }
     }
     Bytes::copy_from_slice(&text)
