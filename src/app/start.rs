@@ -16,8 +16,8 @@ use super::store::{open_store, random, store_secret};
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::evaluator::threads;
 use crate::evaluator::{Ask, Board, Command, Heartbeat, Letter, Mailbox, Refused, RolloutView, ToLog, World, guard};
+use crate::evaluator::{threads, tracer};
 use crate::measure::{Gauges, Recorders, ring};
 use crate::names::RolloutName;
 use crate::proxy::access::Access;
@@ -79,6 +79,8 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     let (rings, readers): (Vec<_>, Vec<_>) = (0..workers).map(|_| ring::ring(ring::RING_RECORDS)).unzip();
     let (orders, orders_in) = threads::orders();
     let (batches, batches_in) = threads::batches();
+    let (tracing, writer) = tracer::spawn()?;
+    others.push(writer);
     let world = World {
         live: live.clone(),
         journal: Arc::clone(&journal),
@@ -87,6 +89,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         guard: orders,
         prepared: Arc::clone(&prepared),
         gauges: Arc::clone(&gauges),
+        tracing: Some(tracing),
     };
     let evidence = match evidence {
         None => None,

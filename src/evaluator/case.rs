@@ -6,9 +6,10 @@ use std::sync::mpsc::Receiver;
 use sha2::{Digest, Sha256};
 
 use super::distinct::Distinct;
+use super::tracer::TracedJudge;
 use crate::config;
 use crate::journal::Failure;
-use crate::judge::{Fact, Judge, Verdict};
+use crate::judge::{Fact, Verdict};
 use crate::names::{Arm, Mono, RolloutName};
 use crate::rollout::{Effect, State, Terms};
 use crate::snapshot::{Fixed, Latch, Runtime};
@@ -25,7 +26,7 @@ pub struct Case {
     /// Where it stands.
     pub state: State,
     /// Its evidence.
-    pub judge: Judge,
+    pub judge: TracedJudge,
     /// The judge's last word.
     pub verdict: Verdict,
     /// What people see of its arms.
@@ -126,7 +127,7 @@ impl Case {
         Self {
             name: config.name.clone(),
             terms: terms(config),
-            judge: Judge::new(Arc::clone(&config.policy), now),
+            judge: TracedJudge::new(Arc::clone(&config.policy), now),
             verdict: Verdict::Hold { missing: Vec::new(), reason: "nothing has been judged yet".to_owned() },
             counts: Counts::default(),
             pending: None,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::case::{self, Case, Pending};
 use super::guard::{Order, share};
 use super::mailbox::{Ask, Letter, Mailbox};
+use super::tracer::Tracing;
 use crate::journal::{Failure, Journal};
 use crate::judge;
 use crate::measure::Gauges;
@@ -57,6 +58,8 @@ pub struct World {
     pub prepared: Arc<Prepared>,
     /// Where rollbacks are counted for the scrape.
     pub gauges: Arc<Gauges>,
+    /// Where traces are written, if anywhere.
+    pub tracing: Option<Tracing>,
 }
 
 /// Takes a step's outcome: the case is in the new state when this returns, unless a rise waits for the disk, or its
@@ -230,14 +233,15 @@ fn adopt(case: &mut Case, world: &World, now: Mono) {
     });
     case.fixed = fixed;
     case.terms = case::terms(&case.fixed.config);
-    case.judge = judge::Judge::new(Arc::clone(&case.fixed.config.policy), now);
+    case.judge.renew(Arc::clone(&case.fixed.config.policy), now);
+    case.judge.record(world.tracing.as_ref(), case.fixed.config.trace.as_ref(), now);
     case.counts.release();
 }
 
 /// An owner takes the file's gates into a running rollout: evidence under other gates is other evidence.
 fn take_gates(case: &mut Case, world: &World, now: Mono) {
     if let Some((fixed, _)) = world.prepared.rollout(case.name.as_str()) {
-        case.judge = judge::Judge::new(Arc::clone(&fixed.config.policy), now);
+        case.judge.renew(Arc::clone(&fixed.config.policy), now);
         case.judge.enter_stage(
             judge::Stage { weight: share(case.state.weight), residence: case.state.residence(), samples: 0 },
             now,

@@ -8,6 +8,7 @@ pub mod heartbeat;
 pub mod mailbox;
 pub mod picture;
 pub mod threads;
+pub mod tracer;
 pub mod turn;
 pub mod view;
 

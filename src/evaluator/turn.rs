@@ -62,6 +62,7 @@ impl Evaluator {
             let mut state = known.as_ref().map_or_else(|| State::initial(&case::terms(config)), |k| k.state.clone());
             let kept = known.and_then(|k| k.kept).filter(|kept| state.catch_up(&kept.state));
             let mut case = Case::new(Arc::clone(&rollout.fixed), state, now.mono);
+            case.judge.record_new(world.tracing.as_ref(), rollout.fixed.config.trace.as_ref(), now.mono);
             take_up(&mut case, &mut world, kept.as_ref(), now);
             cases.push(case);
         }
@@ -301,19 +302,22 @@ impl Evaluator {
                         let same_gates = case.fixed.config.policy == rollout.fixed.config.policy;
                         let frozen = !same_gates && case.state.has_canary_traffic();
                         if !same_gates && !frozen {
-                            case.judge = crate::judge::Judge::new(Arc::clone(&rollout.fixed.config.policy), now.mono);
+                            case.judge.renew(Arc::clone(&rollout.fixed.config.policy), now.mono);
                         }
                         if frozen {
                             tracing::warn!(rollout.name = %name, "the file's gates differ from those in force; they are frozen until the rollout ends, or until an owner takes them in (`gates`)");
                         }
                         case.fixed = Arc::clone(&rollout.fixed);
+                        case.judge.record(self.world.tracing.as_ref(), case.fixed.config.trace.as_ref(), now.mono);
                     }
                     case.changed = true;
                     self.cases.push(case);
                 }
                 None => {
                     let state = State::initial(&case::terms(&rollout.fixed.config));
-                    self.cases.push(Case::new(Arc::clone(&rollout.fixed), state, now.mono));
+                    let mut case = Case::new(Arc::clone(&rollout.fixed), state, now.mono);
+                    case.judge.record_new(self.world.tracing.as_ref(), case.fixed.config.trace.as_ref(), now.mono);
+                    self.cases.push(case);
                 }
             }
         }
@@ -376,7 +380,7 @@ fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, now: Now) {
     if let Some(kept) = kept {
         match crate::judge::Judge::restore(Arc::clone(&case.fixed.config.policy), &kept.judge) {
             Ok(judge) => {
-                case.judge = judge;
+                case.judge.replace(judge, now.mono);
                 return;
             }
             Err(error) => {

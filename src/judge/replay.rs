@@ -12,6 +12,7 @@ use crate::names::Mono;
 
 use super::court::{Judge, Stage};
 use super::facts::Fact;
+use super::fold::CheckpointError;
 use super::policy::Policy;
 use super::trace::{Line, nanos};
 use super::verdict::{Lack, Missing, Verdict};
@@ -50,6 +51,8 @@ struct Said<'a> {
 struct Later {
     known: u64,
     sequence: u64,
+    /// Control lines that come before it is told.
+    after: u64,
     fact: Fact,
 }
 
@@ -70,16 +73,33 @@ impl Ord for Later {
     }
 }
 
-struct Run<W> {
+struct Run<'a, W> {
     policy: Arc<Policy>,
     judge: Judge,
     writer: W,
+    /// Hears every verdict, with its tick.
+    ear: &'a mut dyn FnMut(Mono, &Verdict),
     later: BinaryHeap<Reverse<Later>>,
+    /// Known, but told only after a later mark.
+    late: Vec<Later>,
     sequence: u64,
     next_tick: u64,
-    in_stage: bool,
     /// The trace marks its own ticks.
     marked: bool,
+    /// Nanoseconds on the judge's clock: of the line with `ts` 0, and of the first such line.
+    origin: u64,
+    first_origin: u64,
+    /// A judge took its seat in the trace: it is one that serin wrote, and a rollback is not its end.
+    begun: bool,
+    /// Control lines since then.
+    marks: u64,
+    speaker: Speaker,
+}
+
+/// Which verdicts are said: a rollback, a pass, a change of what is missing.
+#[derive(Debug, Default)]
+pub(crate) struct Speaker {
+    in_stage: bool,
     passed: bool,
     rolled_back: bool,
     /// What was missing when that was last said.
@@ -87,25 +107,75 @@ struct Run<W> {
     spoken: bool,
 }
 
+impl Speaker {
+    /// A stage was entered.
+    pub(crate) fn stage(&mut self) {
+        *self = Self { in_stage: true, spoken: self.spoken, ..Self::default() };
+    }
+
+    /// The line to say, if any.
+    pub(crate) fn line(&mut self, ts: f64, verdict: &Verdict, canary_requests: u64) -> Option<Vec<u8>> {
+        if !self.in_stage || self.rolled_back {
+            return None;
+        }
+        let (word, rule, reason) = match verdict {
+            Verdict::Rollback { rule, reason } => {
+                self.rolled_back = true;
+                ("rollback", Some(rule.as_str()), reason)
+            }
+            // After a pass the live machine would have gone on to the next stage.
+            _ if self.passed => return None,
+            Verdict::Advance { reason } => {
+                self.passed = true;
+                ("pass", None, reason)
+            }
+            Verdict::Hold { missing, reason } => {
+                if self.missing.as_ref().is_some_and(|said| same(said, missing)) {
+                    return None;
+                }
+                self.missing = Some(missing.clone());
+                ("hold", missing.iter().find_map(|item| item.rule.as_deref()), reason)
+            }
+        };
+        self.spoken = true;
+        serde_json::to_vec(&Said { ts, verdict: word, rule, reason, canary_requests }).ok()
+    }
+}
+
 /// Reads a trace (plain or gzip), and writes a line for each rollback, pass, or change of what is missing.
 ///
 /// # Errors
 /// A reader or writer that fails, or a line that is no trace line.
-pub fn replay(policy: Policy, mut reader: impl BufRead, writer: impl Write) -> Result<(), ReplayError> {
+pub fn replay(policy: Policy, reader: impl BufRead, writer: impl Write) -> Result<(), ReplayError> {
+    replay_heard(policy, reader, writer, &mut |_, _| ())
+}
+
+/// The same; `ear` hears the verdict of every tick.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_heard(
+    policy: Policy,
+    mut reader: impl BufRead,
+    writer: impl Write,
+    ear: &mut dyn FnMut(Mono, &Verdict),
+) -> Result<(), ReplayError> {
     let policy = Arc::new(policy);
     let mut run = Run {
         judge: Judge::new(Arc::clone(&policy), Mono(0)),
         policy,
         writer,
+        ear,
         later: BinaryHeap::new(),
+        late: Vec::new(),
         sequence: 0,
         next_tick: IDLE_TICK_NS,
-        in_stage: false,
         marked: false,
-        passed: false,
-        rolled_back: false,
-        missing: None,
-        spoken: false,
+        origin: 0,
+        first_origin: 0,
+        begun: false,
+        marks: 0,
+        speaker: Speaker::default(),
     };
     let gzip = reader.fill_buf()?.starts_with(&[0x1f, 0x8b]);
     if gzip { run.read(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(reader))) } else { run.read(reader) }?;
@@ -113,7 +183,7 @@ pub fn replay(policy: Policy, mut reader: impl BufRead, writer: impl Write) -> R
     Ok(())
 }
 
-impl<W: Write> Run<W> {
+impl<W: Write> Run<'_, W> {
     fn read(&mut self, mut reader: impl BufRead) -> Result<(), ReplayError> {
         let mut text = Vec::with_capacity(4_096);
         let (mut number, mut last) = (0, 0);
@@ -129,7 +199,12 @@ impl<W: Write> Run<W> {
             }
             let fault = |fault: String| ReplayError::Line { number, fault };
             let line: Line = serde_json::from_slice(trimmed).map_err(|error| fault(error.to_string()))?;
-            let at = nanos(line.ts);
+            if line.event.as_ref().is_some_and(|event| event.0 == "begin") {
+                self.begin(&line).map_err(fault)?;
+                last = self.origin;
+                continue;
+            }
+            let at = self.origin.saturating_add(nanos(line.ts));
             if at < last {
                 return Err(fault(format!("ts {} is before the line above; lines are sorted by ts", line.ts)));
             }
@@ -138,9 +213,10 @@ impl<W: Write> Run<W> {
                 None => {
                     self.advance(at, false)?;
                     let (later, sequence) = (&mut self.later, &mut self.sequence);
-                    line.facts(number, |fact| {
+                    line.facts_from(self.origin, number, |fact| {
                         *sequence += 1;
-                        later.push(Reverse(Later { known: fact.known().0, sequence: *sequence, fact }));
+                        let (known, after) = (fact.known().0, line.after(&fact));
+                        later.push(Reverse(Later { known, sequence: *sequence, after, fact }));
                     })
                     .map_err(|what| fault(what.to_owned()))?;
                     false
@@ -150,25 +226,70 @@ impl<W: Write> Run<W> {
                     Refused::Event(what) => fault(what),
                 })?,
             };
-            if self.rolled_back || ended {
+            // What serin wrote may go on: with the next release, or with what its next process wrote.
+            if (self.speaker.rolled_back || ended) && !self.begun {
                 return Ok(());
             }
         }
     }
 
+    /// A judge takes its seat: a new one, or one with the evidence that it had there.
+    fn begin(&mut self, line: &Line) -> Result<(), String> {
+        let origin = line.mono.ok_or("mono is missing")?;
+        let judge = match &line.evidence {
+            None => Some(Judge::new(Arc::clone(&self.policy), Mono(origin))),
+            Some(text) => {
+                let bytes = unhex(&text.0).ok_or("evidence is not hexadecimal")?;
+                match Judge::restore(Arc::clone(&self.policy), &bytes) {
+                    Ok(judge) => Some(judge),
+                    // Judged by other gates: this judge's own evidence goes on.
+                    Err(CheckpointError::OtherPolicy) if self.begun => None,
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+        };
+        if !self.begun {
+            self.first_origin = origin;
+        }
+        (self.begun, self.marked, self.origin, self.marks) = (true, true, origin, 1);
+        if let Some(judge) = judge {
+            self.speaker.in_stage |= judge.state.stage.is_some();
+            self.judge = judge;
+            // It knows what was told before, and of what it was not told the trace says so again.
+            self.later.clear();
+            self.late.clear();
+        } else {
+            self.late.iter_mut().for_each(|later| later.after = 0);
+        }
+        Ok(())
+    }
+
     /// Runs the ticks before `until`, or also the one at it.
     fn advance(&mut self, until: u64, at_it_too: bool) -> io::Result<()> {
-        while !self.marked && !self.rolled_back && (self.next_tick < until || (at_it_too && self.next_tick == until)) {
+        while !self.marked
+            && !self.speaker.rolled_back
+            && (self.next_tick < until || (at_it_too && self.next_tick == until))
+        {
             self.tick(self.next_tick)?;
-            self.next_tick += if self.in_stage { TICK_NS } else { IDLE_TICK_NS };
+            self.next_tick += if self.speaker.in_stage { TICK_NS } else { IDLE_TICK_NS };
         }
         Ok(())
     }
 
     fn tell(&mut self, now: u64) {
+        let (judge, marks) = (&mut self.judge, self.marks);
+        self.late.retain(|later| {
+            let told = later.after <= marks;
+            if told {
+                judge.observe(&later.fact);
+            }
+            !told
+        });
         while self.later.peek().is_some_and(|Reverse(later)| later.known <= now) {
-            if let Some(Reverse(later)) = self.later.pop() {
-                self.judge.observe(&later.fact);
+            match self.later.pop() {
+                Some(Reverse(later)) if later.after <= marks => judge.observe(&later.fact),
+                Some(Reverse(later)) => self.late.push(later),
+                None => return,
             }
         }
     }
@@ -176,36 +297,37 @@ impl<W: Write> Run<W> {
     fn tick(&mut self, now: u64) -> io::Result<()> {
         self.tell(now);
         let verdict = self.judge.tick(Mono(now));
-        if !self.in_stage {
-            return Ok(());
-        }
-        match verdict {
-            Verdict::Rollback { rule, reason } => {
-                self.rolled_back = true;
-                self.say(now, "rollback", Some(&rule), &reason)
-            }
-            Verdict::Advance { reason } if !self.passed => {
-                self.passed = true;
-                self.say(now, "pass", None, &reason)
-            }
-            Verdict::Hold { missing, reason } if !self.passed => {
-                if self.missing.as_ref().is_some_and(|said| same(said, &missing)) {
-                    return Ok(());
-                }
-                let rule = missing.iter().find_map(|item| item.rule.clone());
-                self.missing = Some(missing);
-                self.say(now, "hold", rule.as_deref(), &reason)
-            }
-            // After a pass the live machine would have gone on to the next stage.
-            Verdict::Advance { .. } | Verdict::Hold { .. } => Ok(()),
-        }
+        (self.ear)(Mono(now), &verdict);
+        let line = self.speaker.line(self.ts(now), &verdict, self.judge.canary_requests());
+        line.map_or(Ok(()), |line| self.write(line))
+    }
+
+    fn ts(&self, at: u64) -> f64 {
+        at.saturating_sub(self.first_origin) as f64 / 1e9
+    }
+
+    fn write(&mut self, mut line: Vec<u8>) -> io::Result<()> {
+        line.push(b'\n');
+        self.writer.write_all(&line)
     }
 
     fn control(&mut self, event: &str, line: &Line, at: u64) -> Result<bool, Refused> {
         self.advance(at, true)?;
-        if self.rolled_back {
+        if self.speaker.rolled_back && !self.begun {
             return Ok(true);
         }
+        if let Some(fact) = line.fact(event, self.origin).map_err(|what| Refused::Event(what.to_owned()))? {
+            self.sequence += 1;
+            let (known, after) = (fact.known().0, line.after(&fact));
+            self.later.push(Reverse(Later { known, sequence: self.sequence, after, fact }));
+            return Ok(false);
+        }
+        let ended = self.mark(event, line, at)?;
+        self.marks += 1;
+        Ok(ended)
+    }
+
+    fn mark(&mut self, event: &str, line: &Line, at: u64) -> Result<bool, Refused> {
         match event {
             "stage" | "weight" => {
                 let weight = line.weight.filter(|weight| (0.0..=1.0).contains(weight));
@@ -222,9 +344,7 @@ impl<W: Write> Run<W> {
                 };
                 let samples = line.samples.unwrap_or(self.policy.min_requests);
                 self.judge.enter_stage(Stage { weight, residence, samples }, Mono(at));
-                self.in_stage = true;
-                self.passed = false;
-                self.missing = None;
+                self.speaker.stage();
                 self.next_tick = at + TICK_NS;
             }
             "restart" => {
@@ -243,12 +363,12 @@ impl<W: Write> Run<W> {
             }
             other => return Err(Refused::Event(format!("{other:?} is no event"))),
         }
-        Ok(self.rolled_back)
+        Ok(self.speaker.rolled_back)
     }
 
     fn finish(&mut self, last: u64) -> Result<(), ReplayError> {
         self.advance(last, true)?;
-        if !self.rolled_back {
+        if !self.speaker.rolled_back {
             self.finish_at(last)?;
         }
         Ok(())
@@ -256,18 +376,23 @@ impl<W: Write> Run<W> {
 
     /// The last word, if nothing else was said.
     fn finish_at(&mut self, at: u64) -> io::Result<()> {
-        if self.spoken {
+        if std::mem::replace(&mut self.speaker.spoken, true) {
             return Ok(());
         }
-        self.say(at, "hold", None, &Missing { rule: None, lack: Lack::Stage }.to_string())
+        let reason = Missing { rule: None, lack: Lack::Stage }.to_string();
+        let canary_requests = self.judge.canary_requests();
+        let said = Said { ts: self.ts(at), verdict: "hold", rule: None, reason: &reason, canary_requests };
+        self.write(serde_json::to_vec(&said)?)
     }
+}
 
-    fn say(&mut self, now: u64, verdict: &str, rule: Option<&str>, reason: &str) -> io::Result<()> {
-        self.spoken = true;
-        let said = Said { ts: now as f64 / 1e9, verdict, rule, reason, canary_requests: self.judge.canary_requests() };
-        serde_json::to_writer(&mut self.writer, &said)?;
-        self.writer.write_all(b"\n")
-    }
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
+        _ => None,
+    };
+    text.as_bytes().chunks(2).map(pair).collect()
 }
 
 /// Why a control line is refused.

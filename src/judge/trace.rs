@@ -20,7 +20,8 @@ const LONG_MS: f64 = 10_000.0;
 pub struct Line<'a> {
     /// Seconds since the start: arrival at the proxy.
     pub ts: f64,
-    /// Present on control lines: `stage`, `weight`, `restart`, `tick`, `dropped`, `end`.
+    /// Present on control lines: `begin`, `stage`, `weight`, `restart`, `tick`, `dropped`, `end`; and on facts that
+    /// have a line of their own: `first_byte`, `finish`, `score`, `query`.
     #[serde(borrow, default)]
     pub event: Option<Text<'a>>,
     /// Of `stage`: the canary's share, 0 to 1.
@@ -63,6 +64,76 @@ pub struct Line<'a> {
     drawn: Option<bool>,
     #[serde(default)]
     scores: Option<Vec<ScoreLine>>,
+    /// Of `begin`: what `ts` 0 is on the judge's clock, in nanoseconds.
+    #[serde(default)]
+    pub mono: Option<u64>,
+    /// Of `begin`: the judge's checkpoint, hexadecimal.
+    #[serde(borrow, default)]
+    pub evidence: Option<Text<'a>>,
+    /// Names the exchange; without it the line's number does.
+    #[serde(default)]
+    id: Option<u64>,
+    /// Not ended where the line was written; its end follows as `finish`, or never came.
+    #[serde(default)]
+    open: bool,
+    /// When it really was, where the line comes too late for that to be its `ts`.
+    #[serde(default)]
+    at: Option<f64>,
+    /// Control lines before start, first byte and end were told, where one of them was past their times.
+    #[serde(default)]
+    late: Option<[u64; 3]>,
+    /// The same, of a fact on a line of its own.
+    #[serde(default)]
+    after: Option<u64>,
+    /// Time to first token as it was told with the end, where it is not `ttft_ms`.
+    #[serde(default, deserialize_with = "given")]
+    ttft_us: Option<Option<u64>>,
+    #[serde(default)]
+    metric: Option<Metric>,
+    #[serde(default)]
+    value: Option<Exact>,
+    #[serde(default)]
+    arrived: Option<f64>,
+    #[serde(borrow, default)]
+    name: Option<Text<'a>>,
+    #[serde(default)]
+    stable: Option<Exact>,
+    #[serde(default)]
+    canary: Option<Exact>,
+}
+
+/// Tells a field that is null from one that is not there.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// A number, or its digits as text where a JSON reader might round it.
+#[derive(Clone, Copy, Debug)]
+struct Exact(f64);
+
+impl<'de> Deserialize<'de> for Exact {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Exact;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Exact, E> {
+                Ok(Exact(number))
+            }
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Exact, E> {
+                Ok(Exact(number as f64))
+            }
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Exact, E> {
+                Ok(Exact(number as f64))
+            }
+            fn visit_str<E: Error>(self, digits: &str) -> Result<Exact, E> {
+                digits.parse().map(Exact).map_err(|_| E::custom("no number"))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
 }
 
 /// A score beside a request.
@@ -136,6 +207,11 @@ pub fn nanos(seconds: f64) -> u64 {
     (seconds.max(0.0) * 1e9).round() as u64
 }
 
+/// A trace's seconds on the judge's clock.
+fn moment(origin: u64, seconds: f64) -> Mono {
+    Mono(origin.saturating_add_signed((seconds * 1e9).round() as i64))
+}
+
 /// The keyed hash of a trace's user. What serin wrote is `h` and 16 hexadecimal digits of the hash itself.
 #[must_use]
 pub fn user_hash(user: &str) -> u64 {
@@ -150,20 +226,30 @@ impl Line<'_> {
     ///
     /// # Errors
     /// A line that lacks what every request has, or a version that is none; the text says which.
-    pub fn facts(&self, id: u64, mut tell: impl FnMut(Fact)) -> Result<(), &'static str> {
-        let arm = match self.version.as_ref().map(|version| &*version.0) {
-            Some("stable") => Arm::Stable,
-            Some("baseline") => Arm::Baseline,
-            Some("canary") => Arm::Canary,
-            Some(_) => return Err("version is none of stable, baseline, canary"),
-            None => return Err("version is missing"),
-        };
+    pub fn facts(&self, id: u64, tell: impl FnMut(Fact)) -> Result<(), &'static str> {
+        self.facts_from(0, id, tell)
+    }
+
+    /// The same, with `ts` 0 at `origin` on the judge's clock, nanoseconds.
+    ///
+    /// # Errors
+    /// As [`Self::facts`].
+    pub fn facts_from(&self, origin: u64, id: u64, mut tell: impl FnMut(Fact)) -> Result<(), &'static str> {
+        let id = self.id.unwrap_or(id);
+        let arm = self.arm()?;
+        let user = self.user_hash();
+        let drawn = self.drawn.unwrap_or(true);
+        let at = self.moment(origin).0;
+        let after = |ms: f64| Mono(at.saturating_add((ms.max(0.0) * 1e6).round() as u64));
+        if self.open {
+            tell(Fact::Start { id, at: Mono(at), arm, user, drawn });
+            if let Some(ttft) = self.ttft_ms {
+                tell(Fact::FirstByte { id, at: after(ttft) });
+            }
+            return Ok(());
+        }
         let latency_ms = self.latency_ms.ok_or("latency_ms is missing")?;
         let status = self.status.ok_or("status is missing")?;
-        let user = self.user.as_ref().map_or(0, |user| user_hash(&user.0));
-        let drawn = self.drawn.unwrap_or(true);
-        let at = nanos(self.ts);
-        let after = |ms: f64| Mono(at.saturating_add((ms.max(0.0) * 1e6).round() as u64));
         tell(Fact::Start { id, at: Mono(at), arm, user, drawn });
         let ttft_ms = self.ttft_ms.map(|ttft| ttft.min(latency_ms));
         if let Some(ttft) = ttft_ms {
@@ -177,7 +263,7 @@ impl Line<'_> {
             metric,
             value,
             arrived: Mono(at),
-            known: Mono(nanos(ts)),
+            known: moment(origin, ts),
         };
         if let Some(value) = self.quality {
             let ts = self.quality_ts.unwrap_or(self.ts + latency_ms / 1e3);
@@ -187,6 +273,70 @@ impl Line<'_> {
             tell(score(line.metric.clone(), line.value, line.ts));
         }
         Ok(())
+    }
+
+    /// The fact of a line that has one alone; none where `event` is no such line's.
+    ///
+    /// # Errors
+    /// A line that lacks what such a fact has; the text says what.
+    pub fn fact(&self, event: &str, origin: u64) -> Result<Option<Fact>, &'static str> {
+        let at = self.moment(origin);
+        let id = self.id.ok_or("id is missing");
+        let fact = match event {
+            "first_byte" => Fact::FirstByte { id: id?, at },
+            "finish" => {
+                let status = self.status.ok_or("status is missing")?;
+                Fact::End { id: id?, at, end: self.end(status, 0.0, None) }
+            }
+            "score" => Fact::Score {
+                arm: self.arm()?,
+                user: self.user_hash(),
+                drawn: self.drawn.unwrap_or(true),
+                metric: self.metric.clone().ok_or("metric is missing")?,
+                value: self.value.ok_or("value is missing")?.0,
+                arrived: moment(origin, self.arrived.ok_or("arrived is missing")?),
+                known: at,
+            },
+            "query" => Fact::Query {
+                name: self.name.as_ref().map(|name| (&*name.0).into()).ok_or("name is missing")?,
+                stable: self.stable.ok_or("stable is missing")?.0,
+                canary: self.canary.ok_or("canary is missing")?.0,
+                known: at,
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some(fact))
+    }
+
+    /// How many control lines there were before a fact of this line was told, whatever its time.
+    #[must_use]
+    pub fn after(&self, fact: &Fact) -> u64 {
+        let [start, first, end] = self.late.unwrap_or_default();
+        let own = match fact {
+            Fact::Start { .. } => start,
+            Fact::FirstByte { .. } => first,
+            Fact::End { .. } => end,
+            Fact::Score { .. } | Fact::Query { .. } => 0,
+        };
+        self.after.unwrap_or(own)
+    }
+
+    fn arm(&self) -> Result<Arm, &'static str> {
+        match self.version.as_ref().map(|version| &*version.0) {
+            Some("stable") => Ok(Arm::Stable),
+            Some("baseline") => Ok(Arm::Baseline),
+            Some("canary") => Ok(Arm::Canary),
+            Some(_) => Err("version is none of stable, baseline, canary"),
+            None => Err("version is missing"),
+        }
+    }
+
+    fn user_hash(&self) -> u64 {
+        self.user.as_ref().map_or(0, |user| user_hash(&user.0))
+    }
+
+    fn moment(&self, origin: u64) -> Mono {
+        moment(origin, self.at.unwrap_or(self.ts.max(0.0)))
     }
 
     fn end(&self, status: Status, latency_ms: f64, ttft_ms: Option<f64>) -> End {
@@ -204,7 +354,7 @@ impl Line<'_> {
         End {
             outcome: self.outcome.unwrap_or(outcome),
             status: code,
-            ttft_us: ttft_ms.map(|ms| (ms * 1e3).round() as u64),
+            ttft_us: self.ttft_us.unwrap_or_else(|| ttft_ms.map(|ms| (ms * 1e3).round() as u64)),
             tpot_us: self.tpot_ms.map(|ms| (ms * 1e3).round() as u64),
             tokens_out: self.tokens.map(|tokens| tokens.max(0.0) as u64),
             cost_nano: self.cost.map(|dollars| (dollars.max(0.0) * 1e9).round() as u64),
