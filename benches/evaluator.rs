@@ -78,6 +78,7 @@ impl Bench {
             guard: orders,
             prepared,
             gauges,
+            tracing: None,
         };
         let now = Now { mono: clock.now(), wall: clock.wall() };
         let evaluator = Evaluator::new(world, Board::default(), Heartbeat::default(), now, |_| None);
