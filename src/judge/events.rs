@@ -15,7 +15,7 @@ pub(super) fn order(fact: &Fact) -> (u64, u8, u64, u64) {
     }
 }
 
-/// The limits of quantile rules of a metric: bit in [`Flight::done`], rule, lane.
+/// The limits of quantile rules of a metric: bit in `Flight::done`, rule, lane.
 pub(super) fn quantiles<'a>(
     rules: &'a [Rule],
     metric: &'a Metric,
