@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::connection::Busy;
 use super::deadlines::Deadline;
 use super::exchange::Exchange;
+use super::headers;
 use super::rewrite;
 use super::worker::Worker;
 use crate::upstream::{InFlight, Lease};
@@ -113,6 +114,8 @@ pub struct BodyBounds {
     pub bytes: u64,
     /// Longest standstill.
     pub progress: Duration,
+    /// The caller speaks HTTP/2.
+    pub h2: bool,
 }
 
 /// A caller's body with a bound on its bytes and on its standstill.
@@ -121,6 +124,7 @@ pub struct Streamed {
     rest: Incoming,
     left: u64,
     progress: Duration,
+    h2: bool,
     deadline: Deadline,
     state: UpState,
 }
@@ -140,6 +144,7 @@ impl UpBody {
             rest,
             left: bounds.bytes,
             progress: bounds.progress,
+            h2: bounds.h2,
             deadline: Deadline::new(&worker.deadlines),
             state: state.clone(),
         })
@@ -172,13 +177,18 @@ impl Streamed {
                 self.pass(frame)
             }
             Poll::Ready(Some(Err(error))) => self.fail(BodyError::of_caller(&error)),
+            // The codec shows a stream that was cancelled as one that ended.
+            Poll::Ready(None) if self.h2 && !self.rest.is_end_stream() => self.fail(BodyError::Left),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending if self.deadline.poll_expired(self.progress, cx) => self.fail(BodyError::Stalled),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn pass(&mut self, mut frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(trailers) = frame.trailers_mut() {
+            headers::clean_trailers(trailers);
+        }
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         match self.left.checked_sub(bytes) {
             Some(left) => self.left = left,
@@ -322,8 +332,11 @@ impl Measured {
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.deadline.reset();
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::clean_trailers(trailers);
+                }
                 let now = self.exchange.worker().clock.now();
                 // Nothing follows trailers, and nobody polls behind them.
                 let last = frame.is_trailers() || self.incoming.is_end_stream();
@@ -342,6 +355,12 @@ impl Measured {
             }
             Poll::Ready(None) => {
                 let now = self.exchange.worker().clock.now();
+                // The codec shows a stream that was cancelled as one that ended.
+                let h2 = self.lease.as_ref().is_some_and(Lease::is_h2);
+                if h2 && !self.incoming.is_end_stream() {
+                    self.finish(Ending::Broken, now);
+                    return Poll::Ready(Some(Err(BodyError::Broken)));
+                }
                 self.finish(Ending::Clean, now);
                 Poll::Ready(None)
             }

@@ -168,7 +168,11 @@ pub(super) async fn send(
 
 fn accept(attempt: &Attempt<'_>, target: &Target, endpoint: &Endpoint, answer: Answer) -> Result<Answer, Failure> {
     let status = answer.response.status();
-    let unasked = status == StatusCode::SWITCHING_PROTOCOLS && !attempt.upgrade;
+    let agreed = || {
+        let protocol = answer.response.headers().get(header::UPGRADE);
+        attempt.upgrade && protocol.is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    };
+    let unasked = status == StatusCode::SWITCHING_PROTOCOLS && !agreed();
     let ambiguous = unasked || !head::is_framed_once(answer.response.headers());
     if ambiguous || status.is_server_error() {
         endpoint.failed(&target.cluster.ejection, attempt.connection.worker.clock.now());

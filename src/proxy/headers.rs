@@ -172,6 +172,36 @@ fn remove_connection(headers: &mut HeaderMap) {
     headers.remove(header::CONNECTION);
 }
 
+/// Takes out of a trailer section what may not change a message that has already been acted on (RFC 9110 section
+/// 6.5.1): framing, routing, credentials, what names a connection, and what serin itself says.
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    let forbidden: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| {
+            is_message_field(name)
+                || matches!(
+                    name.as_str(),
+                    "connection"
+                        | "keep-alive"
+                        | "proxy-connection"
+                        | "proxy-authorization"
+                        | "transfer-encoding"
+                        | "upgrade"
+                        | "trailer"
+                        | "expect"
+                        | "via"
+                        | "location"
+                        | "retry-after"
+                        | "vary"
+                )
+        })
+        .cloned()
+        .collect();
+    for name in forbidden {
+        trailers.remove(name);
+    }
+}
+
 /// Whether the request asks for a WebSocket (RFC 6455 section 4.1): the only protocol that is tunnelled.
 #[must_use]
 pub fn wants_websocket(method: &Method, version: Version, headers: &HeaderMap) -> bool {

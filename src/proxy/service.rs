@@ -133,8 +133,9 @@ async fn serve(
     let (choice, unit) = choose(connection, routed, &parts, peeked.as_ref());
     let mut exchange = Exchange::begin(worker, routed, choice, unit, started);
     let protocol = rollout.fixed.config.protocol.or_for_path(parts.uri.path());
-    let wants_tunnel =
-        present.has(Present::UPGRADE) && headers::wants_websocket(&parts.method, parts.version, &parts.headers);
+    let wants_tunnel = present.has(Present::UPGRADE)
+        && incoming.is_end_stream()
+        && headers::wants_websocket(&parts.method, parts.version, &parts.headers);
     let upgrade = wants_tunnel.then(|| tunnel::Asked::of(&mut parts));
     let head = Head::of(&parts);
     let most = rollout.fixed.config.body_bytes;
@@ -152,7 +153,11 @@ async fn serve(
         return tag::stamp_error(routed, choice, &ids, error.response(protocol, None));
     }
     let state = UpState::default();
-    let bounds = BodyBounds { bytes: most, progress: routed.config().limits.body_progress };
+    let bounds = BodyBounds {
+        bytes: most,
+        progress: routed.config().limits.body_progress,
+        h2: parts.version == Version::HTTP_2,
+    };
     let body = upward(connection, &parts, incoming, peeked, look, bounds, &state);
     headers::towards_upstream(&mut parts.headers, present, &connection.hop, head.host.as_ref(), parts.version);
     ids.put(&mut parts.headers);

@@ -4,8 +4,11 @@
 mod failures;
 mod framing;
 mod heads;
+mod http2;
 mod limits;
+mod sums;
 #[expect(dead_code, unused_imports, reason = "words of a language that the tests grow into")]
 mod support;
+mod tunnels;
 mod units;
 mod upstream_faults;

@@ -1,12 +1,14 @@
 //! What the tests stand on: serin in this process, a raw client, a raw scripted upstream, and a strict reader of HTTP/1.
 
 mod client;
+mod h2;
 mod proxy;
 mod strict;
 mod time;
 mod upstream;
 
 pub use client::{Client, NoAnswer, Stream};
+pub use h2::{Certificate, H2, Upstream2};
 pub use proxy::{Proxy, canary, chat, nobody, stable};
 pub use strict::{Request, Response, find, show};
 pub use time::{A_MOMENT, PATIENCE, clock, eventually, now};
