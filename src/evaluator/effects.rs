@@ -2,7 +2,7 @@
 //! published, told.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use super::case::{self, Case, Pending};
@@ -100,8 +100,29 @@ pub fn carry_out(
 
 /// Takes a waiting rise into force once its record is safe. `None`: still waiting.
 pub fn settle(case: &mut Case, world: &mut World, now: Mono) -> Option<Result<(), String>> {
+    let word = case.pending.as_ref()?.durable.try_recv();
+    settle_by(case, world, now, word)
+}
+
+/// The same before anybody is served: waits for the disk, so that a split of the file is in force with the first request.
+pub fn settle_at_start(case: &mut Case, world: &mut World, now: Mono) {
+    let Some(pending) = case.pending.as_ref() else { return };
+    let word = pending.durable.recv_timeout(DISK_PATIENCE).map_err(|error| match error {
+        RecvTimeoutError::Timeout => TryRecvError::Empty,
+        RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+    });
+    // Whether it came or not stands in the case and in the log.
+    settle_by(case, world, now, word);
+}
+
+fn settle_by(
+    case: &mut Case,
+    world: &mut World,
+    now: Mono,
+    word: Result<Result<u64, Failure>, TryRecvError>,
+) -> Option<Result<(), String>> {
     let pending = case.pending.as_mut()?;
-    let word = match pending.durable.try_recv() {
+    let word = match word {
         Ok(word) => word.map_err(|failure| failure.to_string()),
         Err(TryRecvError::Empty) if now < pending.until => return None,
         Err(TryRecvError::Empty) => {

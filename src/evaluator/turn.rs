@@ -68,6 +68,9 @@ impl Evaluator {
         }
         let mut this = Self { cases, world, board, heartbeat, last_turn: None, posted: usize::MAX, last_tick: None };
         this.tick(now);
+        for case in &mut this.cases {
+            effects::settle_at_start(case, &mut this.world, now.mono);
+        }
         this.paint(now);
         this
     }
