@@ -1,7 +1,8 @@
 //! A new configuration while serin runs: all or nothing.
 
 use std::path::PathBuf;
-use std::sync::mpsc::sync_channel;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config;
-use crate::evaluator::{Ask, Letter, Mailbox};
+use crate::evaluator::{Ask, Letter, Mailbox, Reload};
 use crate::measure::Gauges;
 use crate::proxy::Listening;
 use crate::snapshot::{Builder, Live};
@@ -19,7 +20,7 @@ use crate::tls;
 use crate::upstream::{Cluster, Registry, health};
 
 /// Longest wait for the evaluator's word.
-pub(super) const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a reload needs.
 pub(super) struct Control {
@@ -79,9 +80,20 @@ impl Control {
             drop(scope.spawn(|| runtime.block_on(health::resolve_all(&self.registry))).join());
         });
         let (answer, answered) = sync_channel(1);
-        let ask = Ask::Reload(Arc::clone(&prepared), Box::new(move |result| drop(answer.try_send(result))));
+        let claimed = Arc::new(AtomicBool::new(false));
+        let ask = Ask::Reload(Reload {
+            prepared: Arc::clone(&prepared),
+            claimed: Arc::clone(&claimed),
+            answer: Box::new(move |result| drop(answer.try_send(result))),
+        });
         self.mailbox.post(Letter { ask, answer: Box::new(|_| ()) }).map_err(|e| e.to_string())?;
-        answered.recv_timeout(RELOAD_PATIENCE).map_err(|_| "the evaluator does not answer".to_owned())??;
+        let silent = |_| "the evaluator does not answer".to_owned();
+        match answered.recv_timeout(PATIENCE) {
+            Ok(result) => result?,
+            // Refused for good: an evaluator that wakes up later finds it claimed.
+            Err(_) if !claimed.swap(true, Ordering::AcqRel) => return Err(silent(RecvError)),
+            Err(_) => answered.recv().map_err(silent)??,
+        }
         for (listening, shown) in certificates {
             listening.show(Some(shown));
         }

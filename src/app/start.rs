@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use super::error::StartError;
-use super::reload::{Control, RELOAD_PATIENCE};
+use super::reload::Control;
 use super::sockets::{Bound, bind_all};
 use super::store::{open_store, random, store_secret};
 use crate::admin;
@@ -25,6 +26,9 @@ use crate::proxy::listener::{self, HANDED, WorkerHandle};
 use crate::proxy::{self, Shutdown, fence, worker};
 use crate::snapshot::{Builder, Live, Runtime};
 use crate::upstream::{Registry, health};
+
+/// Longest wait for the answer to a verb: a rise waits for the disk.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running serin.
 pub struct Serin {
@@ -245,7 +249,7 @@ impl Serin {
         let letter = Letter { ask: Ask::Command(command), answer: Box::new(move |a| drop(answer.try_send(a))) };
         self.mailbox.post(letter)?;
         answered
-            .recv_timeout(RELOAD_PATIENCE)
+            .recv_timeout(COMMAND_PATIENCE)
             .unwrap_or_else(|_| Err(Refused::Unavailable("the evaluator does not answer".to_owned())))
     }
 

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::distinct::Distinct;
 use super::tracer::TracedJudge;
+use super::view::RolloutView;
 use crate::config;
 use crate::journal::Failure;
 use crate::judge::{Fact, Verdict};
@@ -33,18 +34,25 @@ pub struct Case {
     pub counts: Counts,
     /// A rise that waits for the disk.
     pub pending: Option<Pending>,
-    /// Answers of rises that have been settled, to be given with the next picture.
+    /// The newest record of what is in force already, on its way to the disk, and how long it is waited for.
+    pub recording: Option<(Receiver<Result<u64, Failure>>, Mono)>,
+    /// Who waits for that, with the picture as it was after his change.
+    pub waiting: Vec<(Reply, Arc<RolloutView>)>,
+    /// Answers that are ready: given as soon as the board shows what they say.
     pub settled: Vec<Settled>,
     /// A drill was asked for and not yet carried out.
     pub drill_asked: bool,
     /// The last picture, and when it was painted.
-    pub view: Option<(Mono, Arc<super::view::RolloutView>)>,
+    pub view: Option<(Mono, Arc<RolloutView>)>,
     /// Something that people see has changed since the last picture.
     pub changed: bool,
 }
 
-/// Who waits, and what became of it.
-pub type Settled = (Box<dyn FnOnce(super::mailbox::Answer) + Send>, Result<(), String>);
+/// The way back to who asked.
+pub type Reply = Box<dyn FnOnce(super::mailbox::Answer) + Send>;
+
+/// Who waits, and what became of it; no picture means the next one.
+pub type Settled = (Reply, Result<Option<Arc<RolloutView>>, String>);
 
 /// A rise whose record is on its way to the disk: nothing of it is in force.
 pub struct Pending {
@@ -57,7 +65,7 @@ pub struct Pending {
     /// When it gives up.
     pub until: Mono,
     /// Who waits for the answer.
-    pub answer: Option<Box<dyn FnOnce(super::mailbox::Answer) + Send>>,
+    pub answer: Option<Reply>,
 }
 
 /// Counts by arm since the last change of weight (shares) and of the release (exposure).
@@ -131,6 +139,8 @@ impl Case {
             verdict: Verdict::Hold { missing: Vec::new(), reason: "nothing has been judged yet".to_owned() },
             counts: Counts::default(),
             pending: None,
+            recording: None,
+            waiting: Vec::new(),
             settled: Vec::new(),
             drill_asked: false,
             view: None,

@@ -20,6 +20,10 @@ use crate::split::Weight;
 /// How long a rise waits for the disk before it is refused.
 pub const DISK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the answer to a change that is in force waits for its record. A crash after the answer finds the record; a
+/// disk that hangs for longer delays nobody further.
+pub const RECORD_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Who is told. Must not block.
 pub trait Notifier: Send {
     /// Takes a message.
@@ -98,6 +102,23 @@ pub fn carry_out(
     Ok(())
 }
 
+/// Answers those who wait for the record of a change that is in force, once it is safe or has been waited for enough.
+pub fn recorded(case: &mut Case, now: Mono) {
+    let Some((durable, until)) = &case.recording else { return };
+    match durable.try_recv() {
+        Err(TryRecvError::Empty) if now < *until => return,
+        Ok(Ok(_)) => {}
+        Ok(Err(failure)) => {
+            tracing::error!(rollout.name = %case.name, error = %failure, "a change is in force but could not be recorded");
+        }
+        Err(_) => {
+            tracing::error!(rollout.name = %case.name, "a change is in force and the journal has not recorded it: the disk hangs");
+        }
+    }
+    case.recording = None;
+    case.settled.extend(case.waiting.drain(..).map(|(answer, view)| (answer, Ok(Some(view)))));
+}
+
 /// Takes a waiting rise into force once its record is safe. `None`: still waiting.
 pub fn settle(case: &mut Case, world: &mut World, now: Mono) -> Option<Result<(), String>> {
     let word = case.pending.as_ref()?.durable.try_recv();
@@ -141,7 +162,7 @@ fn settle_by(
     }
     // The answer is given by the turn, which has the picture.
     if let Some(answer) = answer {
-        case.settled.push((answer, result.clone()));
+        case.settled.push((answer, result.clone().map(|()| None)));
     }
     Some(result)
 }
@@ -171,10 +192,13 @@ fn go_on(case: &mut Case, world: &mut World, effects: Vec<Effect>, now: Mono) ->
                 count(world, &record);
                 let rises = effects.as_slice().iter().any(publishes);
                 if rises {
-                    return Ok(Some((record_rise(world, record)?, effects.collect())));
+                    return Ok(Some((append(world, record)?, effects.collect())));
                 }
-                if world.journal.append(record, None).is_err() {
-                    tracing::error!(rollout.name = %case.name, "a change is in force but its record is lost: the journal's queue is full, the disk hangs");
+                match append(world, record) {
+                    Ok(durable) => case.recording = Some((durable, now.plus(RECORD_PATIENCE))),
+                    Err(_) => {
+                        tracing::error!(rollout.name = %case.name, "a change is in force but its record is lost: the journal's queue is full, the disk hangs");
+                    }
                 }
             }
             Effect::Notify(notice) => world.notifier.tell(&notice),
@@ -183,8 +207,8 @@ fn go_on(case: &mut Case, world: &mut World, effects: Vec<Effect>, now: Mono) ->
     Ok(None)
 }
 
-/// Queues the record of a rise; its word comes by the receiver, and a letter wakes the evaluator.
-fn record_rise(world: &World, record: Box<Record>) -> Result<Receiver<Result<u64, Failure>>, String> {
+/// Queues a record; the journal's word comes by the receiver, and a letter wakes the evaluator.
+fn append(world: &World, record: Box<Record>) -> Result<Receiver<Result<u64, Failure>>, String> {
     let (say, word) = sync_channel(1);
     let mailbox = world.mailbox.clone();
     let done = Box::new(move |result| {

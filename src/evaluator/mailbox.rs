@@ -1,6 +1,7 @@
 //! How people reach the evaluator: a bounded box of letters, each with its answer's way back.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -72,12 +73,23 @@ pub enum Ask {
     Command(Command),
     /// A score from outside: `metric` of an exchange of this arm and unit.
     Score(Score),
-    /// A new file, whose tables are ready; answered by its own function, not the letter's.
-    Reload(Arc<Prepared>, Box<dyn FnOnce(Result<(), String>) + Send>),
+    /// A new file, whose tables are ready.
+    Reload(Reload),
     /// The process ends.
     End,
     /// Wake up and look: something was published by others (a latch of the guard or of the admin's own abort).
     Look,
+}
+
+/// A new file on its way. Whoever sets `claimed` first decides: the evaluator takes it, or the sender has given up and
+/// nothing of it will ever come into force.
+pub struct Reload {
+    /// Its tables.
+    pub prepared: Arc<Prepared>,
+    /// Set once.
+    pub claimed: Arc<AtomicBool>,
+    /// Called where the evaluator took it.
+    pub answer: Box<dyn FnOnce(Result<(), String>) + Send>,
 }
 
 /// A score that came by the feedback API, already matched to an arm.

@@ -14,5 +14,5 @@ pub mod view;
 
 pub use effects::{Notifier, ToLog, World};
 pub use heartbeat::Heartbeat;
-pub use mailbox::{Answer, Ask, Command, Letter, Mailbox, Refused};
+pub use mailbox::{Answer, Ask, Command, Letter, Mailbox, Refused, Reload};
 pub use view::{Board, RolloutView};

@@ -1,6 +1,7 @@
 //! One turn of the evaluator: letters, facts, latches of others, verdicts, ticks, pictures. `now` is an argument.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::case::{self, Case};
 use super::effects::{self, World};
 use super::guard::{BREAKER, Batch};
 use super::heartbeat::Heartbeat;
-use super::mailbox::{Answer, Ask, Command, Letter, Refused};
+use super::mailbox::{Answer, Ask, Command, Letter, Refused, Reload};
 use super::picture;
 use super::view::Board;
 use crate::journal::Kept;
@@ -92,6 +93,7 @@ impl Evaluator {
         for case in &mut self.cases {
             // What came of it stands in the case; the picture tells.
             effects::settle(case, &mut self.world, now.mono);
+            effects::recorded(case, now.mono);
         }
         self.paint(now);
         self.last_turn = Some(now.mono);
@@ -163,7 +165,11 @@ impl Evaluator {
                     case.observe(&score.fact);
                 }
             }
-            Ask::Reload(prepared, answer) => answer(self.reload(&prepared, now)),
+            Ask::Reload(Reload { prepared, claimed, answer }) => {
+                if !claimed.swap(true, Ordering::AcqRel) {
+                    answer(self.reload(&prepared, now));
+                }
+            }
             Ask::Command(command) => self.command(command, letter.answer, now),
         }
     }
@@ -188,7 +194,13 @@ impl Evaluator {
                 let case = &mut self.cases[at];
                 match case.pending.as_mut() {
                     Some(pending) => pending.answer = Some(answer),
-                    None => answer(Ok(Arc::new(picture::paint(case, now, Duration::ZERO)))),
+                    None => {
+                        let view = Arc::new(picture::paint(case, now, Duration::ZERO));
+                        match case.recording {
+                            Some(_) => case.waiting.push((answer, view)),
+                            None => case.settled.push((answer, Ok(Some(view)))),
+                        }
+                    }
                 }
             }
             Err(refused) => answer(Err(refused)),
@@ -338,7 +350,7 @@ impl Evaluator {
 
     /// Paints what changed, and everything now and then: a rollout with canary traffic each second, others rarely.
     fn paint(&mut self, now: Now) {
-        let mut painted = false;
+        let (mut painted, mut ready) = (false, Vec::new());
         for case in &mut self.cases {
             let often = if case.state.has_canary_traffic() { PAINT_EVERY } else { PAINT_IDLE_EVERY };
             let due = case.view.as_ref().is_none_or(|(at, _)| now.mono.since(*at) >= often);
@@ -346,7 +358,8 @@ impl Evaluator {
                 let view = Arc::new(picture::paint(case, now, Duration::ZERO));
                 case.changed = false;
                 for (answer, result) in case.settled.drain(..) {
-                    answer(result.map(|()| Arc::clone(&view)).map_err(Refused::Unavailable));
+                    let said = result.map(|then| then.unwrap_or_else(|| Arc::clone(&view)));
+                    ready.push((answer, said.map_err(Refused::Unavailable)));
                 }
                 case.view = Some((now.mono, view));
                 painted = true;
@@ -356,6 +369,10 @@ impl Evaluator {
             self.posted = self.cases.len();
             let views = self.cases.iter().filter_map(|c| c.view.as_ref().map(|(_, view)| Arc::clone(view)));
             self.board.post(views.collect());
+        }
+        // Whoever is answered and reads at once finds his change on the board.
+        for (answer, said) in ready {
+            answer(said);
         }
     }
 }

@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use serin::app::{self, Serin};
 use serin::clock::Clock;
 use serin::config;
+use serin::evaluator::{Ask, Command, Letter};
+use serin::names::RolloutName;
+use serin::rollout::{Actor, Role, Verb};
 use tempfile::TempDir;
 
 /// Tests that load the machine hold it shared; the one that measures times holds it alone.
@@ -101,6 +105,26 @@ impl House {
     pub fn admin(&self) -> SocketAddr {
         self.serin().bound.admin.unwrap()
     }
+}
+
+/// Hangs the evaluator's thread until what it returns is dropped.
+pub fn hang(serin: &Serin) -> SyncSender<()> {
+    let (go_on, wait) = sync_channel::<()>(0);
+    let (hangs, hung) = sync_channel::<()>(1);
+    let command = Command {
+        rollout: RolloutName::new("nobody"),
+        verb: Verb::Pause,
+        actor: Actor::new("test", &[Role::Owner]),
+        reason: String::new(),
+        if_match: None,
+    };
+    let answer = Box::new(move |_| {
+        hangs.send(()).unwrap();
+        assert!(wait.recv().is_err(), "the other end is only dropped");
+    });
+    serin.mailbox.post(Letter { ask: Ask::Command(command), answer }).unwrap();
+    hung.recv().unwrap();
+    go_on
 }
 
 impl Drop for House {

@@ -1,16 +1,13 @@
 //! The evaluator's sign of life: it beats under load; when it stops nothing rises, and traffic does not notice.
 
-use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use serde_json::json;
 use serin::clock::Clock;
 use serin::demo::{ModelServer, Script};
-use serin::evaluator::{Ask, Command, Letter};
-use serin::rollout::{Actor, Verb};
 
 use crate::client::{Admin, Caller};
-use crate::fixture::{House, head, rollout, shared, until};
+use crate::fixture::{House, hang, head, rollout, shared, until};
 
 /// The metric, in milliseconds.
 fn beat(admin: &mut Admin) -> i64 {
@@ -46,16 +43,7 @@ fn the_evaluator_beats_four_times_a_second_and_a_hung_one_freezes_rises_but_no_t
     println!("{} beats in two seconds, {gap} ms between two at most", beats.len());
     assert!(beats.len() >= 8, "{beats:?}");
 
-    let (go_on, wait) = sync_channel::<()>(0);
-    let command = Command {
-        rollout: serin::names::RolloutName::new("nobody"),
-        verb: Verb::Pause,
-        actor: Actor::new("test", &[]),
-        reason: String::new(),
-        if_match: None,
-    };
-    let answer = Box::new(move |_| assert!(wait.recv().is_err()));
-    house.serin().mailbox.post(Letter { ask: Ask::Command(command), answer }).unwrap();
+    let go_on = hang(house.serin());
     let body = json!({"weight": 20.0, "reason": "test"});
     let mut still = (beat(&mut admin), clock.now());
     until("a stale heartbeat", || {

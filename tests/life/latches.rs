@@ -12,7 +12,7 @@ use serin::snapshot::{Builder, Latch, Live, Prepared, Runtime};
 use serin::split::Weight;
 
 use crate::client::Admin;
-use crate::fixture::{House, head, rollout, shared};
+use crate::fixture::{House, hang, head, rollout, shared};
 
 fn prepared() -> Arc<Prepared> {
     let nowhere = "127.0.0.1:9".parse().unwrap();
@@ -121,22 +121,13 @@ fn aborts_by_the_api_win_against_weights_by_the_api() {
 
 #[test]
 fn a_stop_beside_a_full_mailbox_ends_all_the_same() {
-    use serin::evaluator::{Ask, Command, Letter, Refused};
+    use serin::evaluator::{Ask, Letter, Refused};
     let _machine = shared();
     let nowhere = "127.0.0.1:9".parse().unwrap();
     let mut house =
         House::start(&(head(1, false) + &rollout("chat", nowhere, nowhere, "weight = 0.0")), &Clock::system());
     let mailbox = house.serin().mailbox.clone();
-    let command = Command {
-        rollout: serin::names::RolloutName::new("nobody"),
-        verb: serin::rollout::Verb::Pause,
-        actor: serin::rollout::Actor::new("test", &[]),
-        reason: String::new(),
-        if_match: None,
-    };
-    let (go_on, wait) = std::sync::mpsc::sync_channel::<()>(0);
-    let answer = Box::new(move |_| assert!(wait.recv().is_err()));
-    mailbox.post(Letter { ask: Ask::Command(command), answer }).unwrap();
+    let go_on = hang(house.serin());
     let full =
         crate::fixture::until("a full box", || mailbox.post(Letter { ask: Ask::Look, answer: Box::new(|_| ()) }).err());
     assert!(matches!(full, Refused::Unavailable(_)));

@@ -15,7 +15,7 @@ use serin::demo::{ModelServer, Script, Spread};
 use tokio::net::TcpStream;
 
 use crate::client::{Admin, Caller};
-use crate::fixture::{House, head, rollout, shared, until};
+use crate::fixture::{House, hang, head, rollout, shared, until};
 
 const RELOADS: u32 = 200;
 
@@ -241,4 +241,24 @@ fn two_hundred_reloads_under_load_fail_nothing_cut_nothing_and_reset_nothing() {
         "the last one is in force"
     );
     load.end();
+}
+
+#[test]
+fn a_reload_that_was_refused_because_the_evaluator_hung_never_comes_into_force() {
+    let _machine = shared();
+    let nowhere = "127.0.0.1:9".parse().unwrap();
+    let text = |weight: f64| head(1, false) + &rollout("chat", nowhere, nowhere, &format!("weight = {weight}"));
+    let with_more = text(1.0) + &rollout("more", nowhere, nowhere, "weight = 2.0");
+    let house = House::start(&text(1.0), &Clock::system());
+    let go_on = hang(house.serin());
+    house.write(&with_more);
+    let refused = house.serin().reload().unwrap_err();
+    assert!(refused.contains("does not answer"), "{refused}");
+    drop(go_on);
+    let mut admin = Admin::new(house.admin());
+    // A change that is answered was behind the reload in the box.
+    admin.weight("chat", 3.0);
+    assert!(house.serin().live.load().rollout("more").is_none(), "what was refused has come into force");
+    house.serin().reload().unwrap();
+    assert!(house.serin().live.load().rollout("more").is_some());
 }

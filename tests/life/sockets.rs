@@ -1,19 +1,16 @@
 //! The same break on real sockets: ten rollouts in one process, four of them with the evaluator's thread hung.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 use serin::clock::Clock;
 use serin::demo::{ModelServer, Script};
-use serin::evaluator::{Ask, Command, Letter};
-use serin::rollout::{Actor, Role, Verb};
 use tokio::time::MissedTickBehavior;
 
 use crate::client::{Admin, Caller};
-use crate::fixture::{House, head, rollout, shared, until};
+use crate::fixture::{House, hang, head, rollout, shared, until};
 
 /// Callers of one rollout, ten requests a second each; half go to the canary.
 const CALLERS: u64 = 4;
@@ -98,22 +95,7 @@ fn on_real_sockets_a_canary_of_5xx_is_cut_within_two_seconds_even_while_the_eval
 
     break_all(0..ALIVE, "alive");
 
-    // Its thread hangs in the answer to a letter.
-    let (go_on, wait) = sync_channel::<()>(0);
-    let (hangs, hung) = sync_channel::<()>(1);
-    let command = Command {
-        rollout: serin::names::RolloutName::new("nobody"),
-        verb: Verb::Pause,
-        actor: Actor::new("test", &[Role::Owner]),
-        reason: String::new(),
-        if_match: None,
-    };
-    let hang = Box::new(move |_| {
-        hangs.send(()).unwrap();
-        assert!(wait.recv().is_err(), "the other end is only dropped");
-    });
-    house.serin().mailbox.post(Letter { ask: Ask::Command(command), answer: hang }).unwrap();
-    hung.recv().unwrap();
+    let go_on = hang(house.serin());
     break_all(ALIVE..ALIVE + HUNG, "hung");
 
     // And the abort of a person works without it too.
