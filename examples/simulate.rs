@@ -23,19 +23,27 @@ struct Options {
     seed: u64,
     only: Option<String>,
     threads: usize,
+    length: f64,
+    stages: Option<usize>,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let table = arguments.next().unwrap_or_default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut options = Options { full: false, seed: 1, only: None, threads };
+    let mut options = Options { full: false, seed: 1, only: None, threads, length: 3_600.0, stages: None };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--full" => options.full = true,
             "--seed" => options.seed = arguments.next().ok_or("--seed wants a number")?.parse()?,
+            "--length" => options.length = arguments.next().ok_or("--length wants seconds")?.parse()?,
+            "--stages" => options.stages = Some(arguments.next().ok_or("--stages wants a number")?.parse()?),
             "--only" => options.only = arguments.next(),
-            other => return Err(format!("{other}: --full, --seed N, --only NAME are known").into()),
+            other => {
+                return Err(
+                    format!("{other}: --full, --seed N, --stages N, --length SECONDS, --only NAME are known").into()
+                );
+            }
         }
     }
     let policy = Arc::new(Policy::from_toml(POLICY)?);
@@ -66,14 +74,14 @@ fn wanted(options: &Options, name: &str) -> bool {
 
 /// Healthy canaries: whole stages of an hour.
 fn aa(policy: &Arc<Policy>, options: &Options) {
-    let stages = if options.full { 300 } else { 80 };
+    let stages = options.stages.unwrap_or(if options.full { 300 } else { 80 });
     println!(
         "| traffic | what it is | stages | rolled back | 95 % upper bound | passed by the hour | thresholds | k of n | Mann-Whitney |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     let (mut all, mut fallen_all) = (0, 0);
     for kind in KINDS.iter().filter(|kind| wanted(options, kind.name)) {
-        let trial = Trial { traffic: *kind, onset: 0.0, rivals: true, ..TRIAL };
+        let trial = Trial { traffic: *kind, onset: 0.0, rivals: true, length: options.length, ..TRIAL };
         let results = many(policy, &trial, options.seed, stages, options.threads);
         let fallen: Vec<&Outcome> = results.iter().filter(|result| result.rollback.is_some()).collect();
         let passed = results.iter().filter(|result| result.pass.is_some()).count();
@@ -177,7 +185,7 @@ fn middle(results: &[Outcome], of: impl Fn(&Outcome) -> usize) -> usize {
 
 /// Faults: how soon each is found, and what it harmed until then.
 fn regressions(policy: &Arc<Policy>, options: &Options) {
-    let stages = if options.full { 100 } else { 30 };
+    let stages = options.stages.unwrap_or(if options.full { 100 } else { 30 });
     println!(
         "Median / 95 % delay in seconds from the onset; answers and users harmed by then (median); {stages} stages each.\n"
     );
@@ -253,7 +261,7 @@ fn regressions(policy: &Arc<Policy>, options: &Options) {
 
 /// Dead canaries: time and failed answers until the cut, at many rates.
 fn outage(policy: &Arc<Policy>, options: &Options) {
-    let stages = if options.full { 200 } else { 40 };
+    let stages = options.stages.unwrap_or(if options.full { 200 } else { 40 });
     println!(
         "| canary requests/s | of | failures | delay s, median / 95 % | failed by then, median / most | and in flight, median / 95 % / most | by |"
     );
@@ -289,7 +297,7 @@ fn outage(policy: &Arc<Policy>, options: &Options) {
 
 /// Canaries that are worse by the rollback margin, and equal ones: how many are promoted, and when.
 fn promotion(policy: &Arc<Policy>, options: &Options) {
-    let stages = if options.full { 300 } else { 60 };
+    let stages = options.stages.unwrap_or(if options.full { 300 } else { 60 });
     let traffic = Traffic { rate: 50.0, weight: 0.5, ..STEADY };
     let none = Harm::NONE;
     let worse = [

@@ -302,7 +302,9 @@ impl Case {
                 contest.add(canary, slot, counted);
             }
         }
-        if let Some(twin) = self.twin.as_mut().filter(|_| counted || !bad) {
+        // What stable had in flight at the cut is left out here too: its successes come in while of the canary's first
+        // arrivals only the fast failures are known.
+        if let Some(twin) = self.twin.as_mut().filter(|_| (counted || !bad) && exposure.soft) {
             twin.add(canary, slot, bad);
         }
         if !canary {

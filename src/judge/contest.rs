@@ -345,7 +345,7 @@ impl Contest {
         }
         self.halves.open().find_map(|span| {
             let start = self.start(span);
-            let bar = bars.of(span);
+            let bar = bars.of(span, &self.halves);
             let raw = (0..self.omegas()).any(|i| self.total.log[i] - start.log[i] > bar);
             if !raw {
                 return None;
@@ -363,7 +363,7 @@ impl Contest {
         let headroom = |reading: &Reading| reading.evidence - reading.bar;
         self.halves
             .open()
-            .filter_map(|span| self.read(span, now, bars.of(span)))
+            .filter_map(|span| self.read(span, now, bars.of(span, &self.halves)))
             .max_by(|a, b| headroom(a).total_cmp(&headroom(b)))
     }
 
@@ -438,7 +438,10 @@ impl Contest {
         let mut logs = [0.0; HARD_OMEGAS.len()];
         for (i, log) in logs.iter_mut().enumerate() {
             let (bad, good) = means(sums, i);
-            let worst = slots.iter().map(|(_, [n, k])| f64::from(k.min(HARD_EACH)) * bad + f64::from(n - k) * good);
+            let paired = paired(sums, i);
+            let worst = slots.iter().map(|(_, [n, k])| {
+                f64::from(k.min(HARD_EACH)) * bad + f64::from(n - k) * good + f64::from(*n) * paired
+            });
             *log = (sums.log[i] - excess * bad - worst.fold(0.0, f64::max)) / design_effect;
         }
         proportion::log_mean_exp(&logs)
@@ -450,7 +453,9 @@ fn corrected(sums: &Sums, slots: &Slots<2>, count: usize, design_effect: f64) ->
     let mut logs = [0.0; MOST_OMEGAS];
     for (i, log) in logs.iter_mut().enumerate().take(count) {
         let (bad, good) = means(sums, i);
-        let worst = slots.iter().map(|(_, [n, k])| f64::from(*k) * bad + f64::from(n - k) * good);
+        let paired = paired(sums, i);
+        let worst =
+            slots.iter().map(|(_, [n, k])| f64::from(*k) * bad + f64::from(n - k) * good + f64::from(*n) * paired);
         *log = (sums.log[i] - worst.fold(0.0, f64::max)) / design_effect;
     }
     proportion::log_mean_exp(&logs[..count])
@@ -460,6 +465,14 @@ fn corrected(sums: &Sums, slots: &Slots<2>, count: usize, design_effect: f64) ->
 fn means(sums: &Sums, i: usize) -> (f64, f64) {
     let good = sums.n_c - sums.k_c;
     (if sums.k_c > 0.0 { sums.bad[i] / sums.k_c } else { 0.0 }, if good > 0.0 { sums.good[i] / good } else { 0.0 })
+}
+
+/// What stable's events gave for each exposure of the canary. The nearest null balances the two arms exposure by exposure:
+/// a user lifted out takes along the share of stable's evidence that was set against it, or a whale's would stay behind
+/// and accuse the rest.
+fn paired(sums: &Sums, i: usize) -> f64 {
+    let stable = sums.log[i] - sums.bad[i] - sums.good[i];
+    if sums.n_c > 0.0 { stable.max(0.0) / sums.n_c } else { 0.0 }
 }
 
 fn omegas(mild: f64, hard: bool) -> impl Iterator<Item = f64> {

@@ -209,7 +209,7 @@ impl Means {
         let canary = self.value(against, n, off, level).max(0.0);
         let stable = if matches!(against, Against::Limit(_)) { 0.0 } else { n / n_s.max(1.0) * off_s.abs() };
         let most = canary + 2.0 * stable;
-        most * most / (2.0 * mean::RHO) + std::f64::consts::LN_2 > bars.of(span)
+        most * most / (2.0 * mean::RHO) + std::f64::consts::LN_2 > bars.of(span, &self.halves)
     }
 
     /// The window nearest to its bar.
@@ -229,7 +229,7 @@ impl Means {
         let score = self.score(&canary, &stable, against, true)?;
         Some(Reading {
             evidence: mean::log_evidence(score.s, score.v, score.users),
-            bar: bars.of(span),
+            bar: bars.of(span, &self.halves),
             seconds: now.saturating_sub(self.halves.start(span)) as f64 / 1e9,
             design_effect: 1.0,
             canary_rate: self.values().1.unwrap_or(0.0),

@@ -65,25 +65,45 @@ impl History {
             squared += expected * expected;
         }
         let kappa = cluster::shrinkage(deviation, variance, squared);
-        let offset = |bad: f32, expected: f32| cluster::offset(f64::from(bad), f64::from(expected), kappa) as f32;
+        // What is typical of a user: the mean weighted by what each one's history is worth (Bühlmann and Straub 1970), not by
+        // exposures, which a whale dominates. Light users and new ones are then not expected to do as the whale did, who
+        // may be in the other arm now. ONE keeps it near 1 while next to nothing is known.
+        const ONE: f64 = 1.0;
+        let (mut seen, mut awaited) = (ONE, ONE);
+        for (_, [bad, expected]) in self.slots.iter() {
+            seen += f64::from(*bad) / (kappa + f64::from(*expected));
+            awaited += f64::from(*expected) / (kappa + f64::from(*expected));
+        }
+        let typical = (seen / awaited).clamp(0.1, 3.0);
+        let offset = |bad: f32, expected: f32| {
+            // κ times the typical user's rate stands in for history; `offset` adds κ times 1 itself.
+            cluster::offset(f64::from(bad) + kappa * (typical - 1.0), f64::from(expected), kappa) as f32
+        };
         let offsets: Vec<(u16, [f32; 1])> =
             self.slots.iter().map(|(slot, [bad, expected])| (*slot, [offset(*bad, *expected)])).collect();
         let mut slots = Slots::default();
         slots.add(&offsets);
-        Offsets { slots }
+        Offsets { slots, typical: typical as f32 }
     }
 }
 
-/// How much more often than the average each user meets bad events; 1 where nothing is known.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+/// How much more often than the average each user meets bad events; as the typical user where nothing is known.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Offsets {
     slots: Slots<1>,
+    typical: f32,
+}
+
+impl Default for Offsets {
+    fn default() -> Self {
+        Self { slots: Slots::default(), typical: 1.0 }
+    }
 }
 
 impl Offsets {
     /// The offset ρ of a slot.
     pub(super) fn of(&self, slot: u16) -> f64 {
-        self.slots.get(slot).map_or(1.0, |[rho]| f64::from(rho))
+        f64::from(self.slots.get(slot).map_or(self.typical, |[rho]| rho))
     }
 }
 
@@ -143,6 +163,26 @@ mod tests {
         let offsets = history.freeze(201 * STEP_NS);
         assert!(offsets.of(3) > 4.0, "{}", offsets.of(3));
         assert!(offsets.of(4) < 1.0 && offsets.of(4) > 0.3, "{}", offsets.of(4));
-        assert!((offsets.of(4_000) - 1.0).abs() < 1e-6);
+        assert!(offsets.of(4_000) > 0.6 && offsets.of(4_000) < 1.1, "{}", offsets.of(4_000));
+    }
+
+    #[test]
+    fn light_users_are_not_expected_to_do_as_a_whale_did() {
+        let mut history = History::default();
+        for step in 1..=400u64 {
+            // The whale has a fifth of the traffic and nine tenths of the bad events; 500 users share the rest.
+            for i in 0..10u64 {
+                history.add(9_000, i < 5 && step % 4 == 0);
+            }
+            for i in 0..40u64 {
+                history.add(((step * 40 + i) % 500) as u16, i == 0 && step % 8 == 0);
+            }
+            history.tick(step * STEP_NS);
+        }
+        let offsets = history.freeze(401 * STEP_NS);
+        let light: f64 = (0..500).map(|slot| offsets.of(slot)).sum::<f64>() / 500.0;
+        assert!(light < 0.3, "on average {light}, where 0.11 is true and shrinking to 1 gives about 0.6");
+        assert!(offsets.of(7_000) < 0.4, "{}", offsets.of(7_000));
+        assert!(offsets.of(9_000) > 3.0, "{}", offsets.of(9_000));
     }
 }
