@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod mean;
+pub mod plan;
 pub mod proportion;
 pub mod quantile;
 pub mod sketch;
