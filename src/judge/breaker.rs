@@ -24,7 +24,7 @@ const LEAST_SHARE: f64 = 0.05;
 const STABLE_ANSWERS: usize = 1_000;
 /// And over so many of its last ones: in a shared incident what stable answered since a short run began may by luck be
 /// all good, and a thousand answers reach far back before it. (One healthy canary of 240 fell so, with retries at 40 %
-/// failures in both arms; none of the same stages with this.)
+/// failures in both arms; its stage stood with this, and so did 300 fresh ones.)
 const STABLE_LATE: usize = 100;
 /// Stable must have answered this many since the run began, and failed fewer than this share of them.
 const STABLE_LEAST: usize = 8;
