@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod evaluator;
+pub mod http1;
 pub mod journal;
 pub mod judge;
 pub mod measure;

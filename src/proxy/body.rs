@@ -1,22 +1,24 @@
 //! Bodies on their way: up, what identity peeked at and then the rest; down, every frame shown to the exchange.
 
 use std::collections::VecDeque;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
+use super::caller_body::CallerBody;
 use super::connection::Busy;
 use super::deadlines::Deadline;
 use super::exchange::Exchange;
 use super::headers;
 use super::rewrite;
+use super::tag::Tags;
+use super::tunnel::Tunnel;
 use super::worker::Worker;
-use crate::upstream::{InFlight, Lease};
+use crate::upstream::{AnswerBody, InFlight};
 use crate::wire::Ending;
 
 /// Why a body ended before its end.
@@ -34,32 +36,6 @@ pub enum BodyError {
     /// The caller closed or reset its connection or stream.
     #[error("the caller left")]
     Left,
-}
-
-impl BodyError {
-    /// Why a caller's body failed: he left, or what he sent is none.
-    #[must_use]
-    pub fn of_caller(error: &hyper::Error) -> Self {
-        let mut source = std::error::Error::source(error);
-        while let Some(inner) = source {
-            let closed = inner.downcast_ref::<io::Error>().is_some_and(|e| {
-                use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-                matches!(e.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
-            });
-            let reset = inner.downcast_ref::<h2::Error>().is_some_and(|e| e.is_remote() || e.is_io());
-            if closed || reset {
-                return BodyError::Left;
-            }
-            source = inner.source();
-        }
-        if error.is_incomplete_message() || error.is_canceled() { BodyError::Left } else { BodyError::Broken }
-    }
-}
-
-impl From<BodyError> for io::Error {
-    fn from(error: BodyError) -> Self {
-        io::Error::other(error)
-    }
 }
 
 /// What happened to a request body, told to whoever waits for the answer.
@@ -114,17 +90,14 @@ pub struct BodyBounds {
     pub bytes: u64,
     /// Longest standstill.
     pub progress: Duration,
-    /// The caller speaks HTTP/2.
-    pub h2: bool,
 }
 
 /// A caller's body with a bound on its bytes and on its standstill.
 pub struct Streamed {
     seen: VecDeque<Bytes>,
-    rest: Incoming,
+    rest: CallerBody,
     left: u64,
     progress: Duration,
-    h2: bool,
     deadline: Deadline,
     state: UpState,
 }
@@ -135,7 +108,7 @@ impl UpBody {
     pub fn streamed(
         worker: &Rc<Worker>,
         seen: VecDeque<Bytes>,
-        rest: Incoming,
+        rest: CallerBody,
         bounds: BodyBounds,
         state: &UpState,
     ) -> Self {
@@ -144,7 +117,6 @@ impl UpBody {
             rest,
             left: bounds.bytes,
             progress: bounds.progress,
-            h2: bounds.h2,
             deadline: Deadline::new(&worker.deadlines),
             state: state.clone(),
         })
@@ -171,14 +143,12 @@ impl Streamed {
         if let Some(bytes) = self.seen.pop_front() {
             return self.pass(Frame::data(bytes));
         }
-        match Pin::new(&mut self.rest).poll_frame(cx) {
+        match self.rest.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.deadline.reset();
                 self.pass(frame)
             }
-            Poll::Ready(Some(Err(error))) => self.fail(BodyError::of_caller(&error)),
-            // The codec shows a stream that was cancelled as one that ended.
-            Poll::Ready(None) if self.h2 && !self.rest.is_end_stream() => self.fail(BodyError::Left),
+            Poll::Ready(Some(Err(error))) => self.fail(error),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending if self.deadline.poll_expired(self.progress, cx) => self.fail(BodyError::Stalled),
             Poll::Pending => Poll::Pending,
@@ -224,7 +194,7 @@ impl Body for UpBody {
             UpBody::Whole(held) => SizeHint::with_exact(held.left.as_ref().map_or(0, |b| b.len() as u64)),
             UpBody::Streamed(streamed) => {
                 let seen: u64 = streamed.seen.iter().map(|b| b.len() as u64).sum();
-                match streamed.rest.size_hint().exact() {
+                match streamed.rest.remaining() {
                     Some(rest) => SizeHint::with_exact(seen + rest),
                     None => SizeHint::new(),
                 }
@@ -237,6 +207,7 @@ impl Body for UpBody {
 pub struct DownBody {
     kind: Kind,
     busy: Option<Busy>,
+    tags: Option<Tags>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "nearly all are measured; a box would be an allocation for each request")]
@@ -245,32 +216,56 @@ enum Kind {
     Full(Option<Bytes>),
     /// A version's answer.
     Measured(Measured),
+    /// What follows a 101.
+    Tunnel(Option<Box<Tunnel>>),
 }
 
 /// A version's answer, frame by frame, seen by its exchange; gives the connection back at the exact end.
 pub struct Measured {
-    incoming: Incoming,
+    /// Gone once it is over: its connection has been given back.
+    answer: Option<AnswerBody<UpBody>>,
     exchange: Exchange,
-    lease: Option<Lease<UpBody>>,
     /// Counts on the endpoint until the end.
     _in_flight: InFlight,
     _admitted: crate::upstream::Admitted,
     idle: Duration,
     deadline: Deadline,
-    done: bool,
 }
 
 impl DownBody {
     /// Serin's own words.
     #[must_use]
     pub fn full(bytes: Bytes) -> Self {
-        Self { kind: Kind::Full(if bytes.is_empty() { None } else { Some(bytes) }), busy: None }
+        Self { kind: Kind::Full(if bytes.is_empty() { None } else { Some(bytes) }), busy: None, tags: None }
     }
 
     /// A version's answer.
     #[must_use]
     pub const fn measured(measured: Measured) -> Self {
-        Self { kind: Kind::Measured(measured), busy: None }
+        Self { kind: Kind::Measured(measured), busy: None, tags: None }
+    }
+
+    /// What follows a 101.
+    #[must_use]
+    pub fn tunnel(tunnel: Tunnel) -> Self {
+        Self { kind: Kind::Tunnel(Some(Box::new(tunnel))), busy: None, tags: None }
+    }
+
+    /// Takes the tunnel out, to be carried once the head is written.
+    pub fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        if let Kind::Tunnel(tunnel) = &mut self.kind { tunnel.take() } else { None }
+    }
+
+    /// What serin says on the head of this answer.
+    #[must_use]
+    pub fn tagged(mut self, tags: Tags) -> Self {
+        self.tags = Some(tags);
+        self
+    }
+
+    /// What serin says on the head; to be put there once.
+    pub fn take_tags(&mut self) -> Option<Tags> {
+        self.tags.take()
     }
 
     /// The connection is busy for as long as this body lives.
@@ -285,25 +280,16 @@ impl Measured {
     /// Wraps a version's answer. A body that is already over (HEAD, 204, length 0) ends the exchange at once.
     #[must_use]
     pub fn new(
-        incoming: Incoming,
+        answer: AnswerBody<UpBody>,
         exchange: Exchange,
-        lease: Lease<UpBody>,
         in_flight: InFlight,
         admitted: crate::upstream::Admitted,
         idle: Duration,
     ) -> Self {
         let deadline = Deadline::new(&exchange.worker().deadlines);
-        let mut measured = Self {
-            incoming,
-            exchange,
-            lease: Some(lease),
-            _in_flight: in_flight,
-            _admitted: admitted,
-            idle,
-            deadline,
-            done: false,
-        };
-        if measured.incoming.is_end_stream() {
+        let mut measured =
+            Self { answer: Some(answer), exchange, _in_flight: in_flight, _admitted: admitted, idle, deadline };
+        if measured.answer.as_ref().is_some_and(AnswerBody::is_end_stream) {
             let now = measured.exchange.worker().clock.now();
             measured.finish(Ending::Clean, now);
         }
@@ -311,35 +297,34 @@ impl Measured {
     }
 
     fn finish(&mut self, ending: Ending, now: crate::names::Mono) {
-        self.done = true;
         self.deadline.reset();
         self.exchange.end(ending, now);
-        if let Some(lease) = self.lease.take()
+        if let Some(answer) = self.answer.take()
             && ending == Ending::Clean
         {
-            self.exchange.worker().pool.give_back(lease, now);
+            self.exchange.worker().pool.give_back(answer.into_lease(), now);
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.done {
-            return Poll::Ready(None);
+        let Some(answer) = &mut self.answer else { return Poll::Ready(None) };
+        let polled = answer.poll_frame(cx);
+        if polled.is_pending() && !self.deadline.poll_expired(self.idle, cx) {
+            return Poll::Pending;
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Pending if self.deadline.poll_expired(self.idle, cx) => {
-                let now = self.exchange.worker().clock.now();
+        let now = self.exchange.worker().clock.now();
+        match polled {
+            Poll::Pending => {
                 self.finish(Ending::Broken, now);
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }
-            Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.deadline.reset();
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::clean_trailers(trailers);
                 }
-                let now = self.exchange.worker().clock.now();
                 // Nothing follows trailers, and nobody polls behind them.
-                let last = frame.is_trailers() || self.incoming.is_end_stream();
+                let last = frame.is_trailers() || answer.is_end_stream();
                 if let Some(data) = frame.data_ref() {
                     self.exchange.chunk(data, now, last);
                 }
@@ -349,18 +334,10 @@ impl Measured {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(_))) => {
-                let now = self.exchange.worker().clock.now();
                 self.finish(Ending::Broken, now);
                 Poll::Ready(Some(Err(BodyError::Broken)))
             }
             Poll::Ready(None) => {
-                let now = self.exchange.worker().clock.now();
-                // The codec shows a stream that was cancelled as one that ended.
-                let h2 = self.lease.as_ref().is_some_and(Lease::is_h2);
-                if h2 && !self.incoming.is_end_stream() {
-                    self.finish(Ending::Broken, now);
-                    return Poll::Ready(Some(Err(BodyError::Broken)));
-                }
                 self.finish(Ending::Clean, now);
                 Poll::Ready(None)
             }
@@ -376,21 +353,26 @@ impl Body for DownBody {
         match &mut self.kind {
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Kind::Measured(measured) => Poll::Ready(ready!(measured.poll(cx))),
+            Kind::Tunnel(_) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Full(bytes) => bytes.is_none(),
-            Kind::Measured(measured) => measured.done,
+            Kind::Measured(measured) => measured.answer.is_none(),
+            Kind::Tunnel(_) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Kind::Measured(measured) if measured.done => SizeHint::with_exact(0),
-            Kind::Measured(measured) => measured.incoming.size_hint(),
+            Kind::Measured(measured) => match &measured.answer {
+                None => SizeHint::with_exact(0),
+                Some(answer) => answer.remaining().map_or_else(SizeHint::new, SizeHint::with_exact),
+            },
+            Kind::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }

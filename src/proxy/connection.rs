@@ -11,15 +11,19 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::task::{Context, Poll, Waker};
 
-use hyper::server::conn::{http1, http2};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::caller_body::CallerBody;
+use super::h1;
 use super::headers::Hop;
 use super::listener::Listening;
 use super::proxy_protocol;
@@ -43,22 +47,22 @@ pub struct State {
 /// What moves on the byte stream. Atomics only because hyper wants an upgradable stream to be `Send`; one thread uses
 /// them, so a relaxed load and store is all there is.
 #[derive(Debug, Default)]
-struct Moves {
+pub struct Moves {
     in_flight: AtomicU32,
-    /// No heads are told apart: many streams share the bytes.
-    h2: AtomicBool,
-    /// The first bytes of a head came then; 0 while none did.
-    reading_since: AtomicU64,
+    /// The first bytes of a head came then; 0 while none did. Over HTTP/2, where streams share the bytes, always 0.
+    pub(super) reading_since: AtomicU64,
     /// The caller takes no bytes since then; 0 while he does.
-    blocked_since: AtomicU64,
+    pub(super) blocked_since: AtomicU64,
 }
 
 /// What the worker wants of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+pub enum Order {
+    /// Serve.
     Go,
     /// End in good order: after the answers under way.
     Drain,
+    /// End at once.
     Close,
 }
 
@@ -70,6 +74,14 @@ impl State {
             served: Cell::new(0),
             idle_since: Cell::new(now),
             moves: Arc::default(),
+        }
+    }
+
+    /// Wakes the task of `cx` with the next order.
+    fn follow(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
         }
     }
 
@@ -225,6 +237,32 @@ impl Connection {
         Busy { state: Rc::clone(&self.state), worker: Rc::clone(&self.worker) }
     }
 
+    /// What the worker wants of this connection; the task is woken when that changes.
+    pub(super) fn order(&self, cx: &Context<'_>) -> Order {
+        self.state.follow(cx);
+        self.state.order.get()
+    }
+
+    /// Whether the answer under way is the last one.
+    pub(super) fn is_ending(&self) -> bool {
+        self.state.order.get() != Order::Go
+    }
+
+    pub(super) fn moves(&self) -> Arc<Moves> {
+        Arc::clone(&self.state.moves)
+    }
+
+    /// Runs `work` unless the connection is to be closed first.
+    pub(super) async fn until_closed(&self, work: impl Future<Output = ()>) {
+        let mut work = pin!(work);
+        std::future::poll_fn(
+            |cx| {
+                if self.order(cx) == Order::Close { Poll::Ready(()) } else { work.as_mut().poll(cx) }
+            },
+        )
+        .await;
+    }
+
     /// Makes this request the connection's last when it has served `most`.
     pub fn bound_requests(&self, most: u64) {
         if self.state.served.get() >= most {
@@ -240,11 +278,6 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, listeni
     let state = Rc::new(State::new(worker.deadlines.coarse_now()));
     let place = worker.connections.add(&state);
     if let Err(error) = serve_io(&worker, &state, tcp, peer, listening).await {
-        let http = error.get_ref().and_then(|inner| inner.downcast_ref::<hyper::Error>());
-        if http.is_some_and(hyper::Error::is_parse_too_large) {
-            // The codec has answered 431, be it for bytes or for fields.
-            worker.gauges.hit(Limit::HeaderBytes);
-        }
         tracing::debug!(error = %error, "a downstream connection ended");
     }
     worker.connections.remove(place);
@@ -280,8 +313,6 @@ async fn serve_io(
             (Stream::Tcp(tcp), h2)
         }
     };
-    state.moves.h2.store(h2, Relaxed);
-    let io = TokioIo::new(Watched { stream, moves: Arc::clone(&state.moves), now: worker.deadlines.shared_now() });
     let trusted = listening.config.trusts(peer.ip());
     let connection = Rc::new(Connection {
         worker: Rc::clone(worker),
@@ -290,35 +321,34 @@ async fn serve_io(
         peer,
         state: Rc::clone(state),
     });
-    let service = service_fn(move |request| {
-        let connection = Rc::clone(&connection);
-        async move { Ok::<_, Infallible>(service::handle(&connection, request).await) }
-    });
-    if h2 {
-        let serving = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.h2_streams)
-            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-            .initial_stream_window_size(256 << 10)
-            .initial_connection_window_size(1 << 20)
-            .max_send_buf_size(256 << 10)
-            .serve_connection(io, service);
+    if !h2 {
         drop(view);
-        let mut serving = pin!(serving);
-        drive(state, serving.as_mut(), |s| s.graceful_shutdown()).await
-    } else {
-        let serving = http1::Builder::new()
-            .half_close(false)
-            .max_headers(limits.headers)
-            .max_header_size(limits.header_bytes)
-            .max_buf_size(limits.header_bytes.max(64 << 10))
-            .header_read_timeout(None)
-            .serve_connection(io, service)
-            .with_upgrades();
-        drop(view);
-        let mut serving = pin!(serving);
-        drive(state, serving.as_mut(), |s| s.graceful_shutdown()).await
+        h1::serve(&connection, stream).await;
+        return Ok(());
     }
+    let io = TokioIo::new(Watched { stream, moves: Arc::clone(&state.moves), now: worker.deadlines.shared_now() });
+    let service = service_fn(move |request: Request<Incoming>| {
+        let connection = Rc::clone(&connection);
+        let request = request.map(CallerBody::H2);
+        async move {
+            let mut response = service::handle(&connection, request).await;
+            if let Some(tags) = response.body_mut().take_tags() {
+                tags.put(response.headers_mut());
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let serving = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(256 << 10)
+        .initial_connection_window_size(1 << 20)
+        .max_send_buf_size(256 << 10)
+        .serve_connection(io, service);
+    drop(view);
+    let mut serving = pin!(serving);
+    drive(state, serving.as_mut(), |s| s.graceful_shutdown()).await
 }
 
 /// Polls a connection to its end, heeding the worker's orders.
@@ -328,9 +358,7 @@ where
 {
     let mut draining = false;
     std::future::poll_fn(|cx| {
-        if state.waker.borrow().as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
-            *state.waker.borrow_mut() = Some(cx.waker().clone());
-        }
+        state.follow(cx);
         match state.order.get() {
             Order::Close => return Poll::Ready(Ok(())),
             Order::Drain if !draining => {
@@ -370,12 +398,65 @@ async fn begins_with_h2(tcp: &TcpStream) -> io::Result<bool> {
     }
 }
 
-enum Stream {
+/// A caller's byte stream.
+pub enum Stream {
+    /// Plain.
     Tcp(TcpStream),
+    /// TLS; boxed because it is large.
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
-/// The byte stream, noting what moves.
+macro_rules! either {
+    ($self:ident, $io:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp($io) => {
+                let $io = Pin::new($io);
+                $call
+            }
+            Stream::Tls($io) => {
+                let $io = Pin::new($io.as_mut());
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, io => io.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, io => io.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, io => io.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Stream::Tcp(io) => io.is_write_vectored(),
+            Stream::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, io => io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, io => io.poll_shutdown(cx))
+    }
+}
+
+/// The byte stream of an HTTP/2 connection, noting when its caller takes no bytes.
 struct Watched {
     stream: Stream,
     moves: Arc<Moves>,
@@ -393,36 +474,15 @@ impl Watched {
     }
 }
 
-macro_rules! stream {
-    ($self:ident, $io:ident => $call:expr) => {
-        match &mut $self.stream {
-            Stream::Tcp($io) => {
-                let $io = Pin::new($io);
-                $call
-            }
-            Stream::Tls($io) => {
-                let $io = Pin::new($io.as_mut());
-                $call
-            }
-        }
-    };
-}
-
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let result = stream!(self, io => io.poll_read(cx, buf));
-        let moves = &self.moves;
-        let between = result.is_ready() && moves.in_flight.load(Relaxed) == 0 && !moves.h2.load(Relaxed);
-        if between && moves.reading_since.load(Relaxed) == 0 {
-            moves.reading_since.store(self.now.load(Relaxed), Relaxed);
-        }
-        result
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = stream!(self, io => io.poll_write(cx, bytes));
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(&result);
         result
     }
@@ -432,23 +492,20 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = stream!(self, io => io.poll_write_vectored(cx, slices));
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.wrote(&result);
         result
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Tcp(io) => io.is_write_vectored(),
-            Stream::Tls(io) => io.is_write_vectored(),
-        }
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        stream!(self, io => io.poll_flush(cx))
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        stream!(self, io => io.poll_shutdown(cx))
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

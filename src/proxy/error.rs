@@ -24,6 +24,12 @@ pub enum ProxyError {
     /// The target is longer than `uri_bytes`.
     #[error("the request target is longer than the limit")]
     UriTooLong,
+    /// The head is longer than `header_bytes`, or has more fields than `headers`.
+    #[error("{0}")]
+    HeadTooLarge(&'static str),
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    #[error("this version of HTTP is not spoken here; send HTTP/1.1 or HTTP/2")]
+    Version,
     /// The body is longer than `body_bytes`.
     #[error("the request body is longer than the limit")]
     BodyTooLarge,
@@ -87,6 +93,8 @@ impl ProxyError {
         match self {
             ProxyError::BadRequest(_) | ProxyError::CallerLeft => StatusCode::BAD_REQUEST,
             ProxyError::UriTooLong => StatusCode::URI_TOO_LONG,
+            ProxyError::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ProxyError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             ProxyError::BodyTooLarge | ProxyError::RewriteTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ProxyError::BodyStalled => StatusCode::REQUEST_TIMEOUT,
             ProxyError::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -104,10 +112,13 @@ impl ProxyError {
         match self {
             ProxyError::Connect(ConnectError::TimedOut(_)) | ProxyError::FirstByte => Outcome::Timeout,
             ProxyError::Connect(_) | ProxyError::Reset | ProxyError::Protocol => Outcome::UpstreamError,
-            ProxyError::BadRequest(_) | ProxyError::NoRoute | ProxyError::Method | ProxyError::BodyStalled => {
-                Outcome::ClientError
-            }
+            ProxyError::BadRequest(_)
+            | ProxyError::NoRoute
+            | ProxyError::Method
+            | ProxyError::Version
+            | ProxyError::BodyStalled => Outcome::ClientError,
             ProxyError::UriTooLong
+            | ProxyError::HeadTooLarge(_)
             | ProxyError::BodyTooLarge
             | ProxyError::RewriteTooLarge
             | ProxyError::Overloaded => Outcome::Refused,
@@ -130,6 +141,8 @@ impl ProxyError {
             ProxyError::BodyTooLarge
             | ProxyError::RewriteTooLarge
             | ProxyError::UriTooLong
+            | ProxyError::HeadTooLarge(_)
+            | ProxyError::Version
             | ProxyError::Method
             | ProxyError::CallerLeft
             | ProxyError::BadRequest(_) => "http_request_error",

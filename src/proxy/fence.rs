@@ -1,9 +1,9 @@
 //! The fence behind a kill: every worker says when the heads that it had decided to send before it are written.
 //!
-//! A request looks at the latch a last time and hands its head to the connection's task in one poll; that task writes it
-//! in its own poll, a little later when the worker is busy. In between, an abort could be answered on another thread, and
-//! a canary head would follow the answer (13 of 150 kills did so on a saturated machine). A worker's run queue is first
-//! in, first out, so whoever asks it to go round passes behind all such heads.
+//! Over HTTP/1.1 a request looks at the latch a last time and writes its head in one poll. Over HTTP/2 it hands its head to
+//! the connection's task, which writes it in its own poll, a little later when the worker is busy. In between, an abort
+//! could be answered on another thread, and a canary head would follow the answer (13 of 150 kills did so on a saturated
+//! machine). A worker's run queue is first in, first out, so whoever asks it to go round passes behind all such heads.
 
 use std::sync::Arc;
 use std::task::Poll;

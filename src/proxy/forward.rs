@@ -1,23 +1,26 @@
 //! Towards a version: an endpoint, a connection, one request sent once.
 
+use std::cell::Cell;
+
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
-use hyper::body::{Body, Incoming};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use hyper::body::Body;
 
 use super::body::{BodyError, UpBody, UpState};
 use super::connection::Connection;
 use super::deadlines::within;
 use super::error::{ProxyError, Side};
 use super::head;
-use super::headers::{SERIN_ARM, SERIN_VERSION};
+use super::headers::{Fields, SERIN_ARM, SERIN_VERSION, Upward};
 use super::service::Head;
+use super::tag::{self, Ids};
 use super::worker::Routed;
 use crate::config::HostMode;
 use crate::measure::Outcome;
 use crate::measure::gauges::Limit;
 use crate::names::{Arm, Mono};
 use crate::snapshot::Target;
-use crate::upstream::{Admitted, Endpoint, InFlight, Lease};
+use crate::upstream::{Admitted, AnswerBody, Endpoint, InFlight, SendError};
 
 /// Connections that may turn out to be dead before one must be fresh.
 const STALE_MOST: u32 = 8;
@@ -30,14 +33,19 @@ pub(super) struct Attempt<'a> {
     pub routed: &'a Routed,
     pub state: &'a UpState,
     pub head: &'a Head,
+    /// What the request gets on its way up.
+    pub upward: &'a Upward<'a>,
+    /// The request's names.
+    pub ids: &'a Ids,
+    /// Those fields are in the request's map already.
+    pub mapped: Cell<bool>,
     /// The caller asked for a WebSocket.
     pub upgrade: bool,
 }
 
 /// A version's answer, as far as its head.
 pub(super) struct Answer {
-    pub response: Response<Incoming>,
-    pub lease: Lease<UpBody>,
+    pub response: Response<AnswerBody<UpBody>>,
     pub in_flight: InFlight,
     pub admitted: Admitted,
     /// When the request went up.
@@ -102,8 +110,11 @@ pub(super) async fn send(
         worker.gauges.hit(Limit::Concurrency);
         return Err(Failure::Unsent(ProxyError::Overloaded));
     };
+    let settings = &target.settings;
+    // Where the version's settings change fields, serin's own must be in the map for them to be found.
+    let in_map = !settings.headers_set.is_empty() || !settings.headers_remove.is_empty();
     if let Some(request) = slot {
-        prepare(request, target);
+        prepare(attempt, request, target, in_map);
     }
     let (mut tried, mut connects, mut stale) = (None, 0, 0);
     loop {
@@ -117,7 +128,7 @@ pub(super) async fn send(
             Some(lease) => Ok(lease),
             None => Box::pin(worker.pool.lend(cluster, endpoint)).await,
         };
-        let mut lease = match lent {
+        let lease = match lent {
             Ok(lease) => lease,
             Err(error) => {
                 endpoint.failed(&cluster.ejection, worker.clock.now());
@@ -135,24 +146,37 @@ pub(super) async fn send(
             return Err(Failure::Latched);
         }
         let Some(mut request) = slot.take() else { return Err(Failure::Sent(ProxyError::Local)) };
-        address(&mut request, attempt, target, endpoint, lease.is_h2());
+        let line = Line::of(attempt, target, endpoint);
+        if lease.is_h2() {
+            put_in_map(attempt, target, request.headers_mut());
+            line.address_h2(&mut request, endpoint);
+        }
         let replay = (lease.reused && request.method().is_safe() && request.body().is_end_stream())
             .then(|| again(&request))
             .flatten()
             .map(Box::new);
         let sent_at = worker.clock.now();
-        let sending = lease.send(request);
+        let sending = lease.send(request, line.path.as_str(), |out| {
+            out.put_field(&header::HOST, line.host.as_bytes());
+            if !in_map {
+                put_added(attempt, target, out);
+            }
+            if attempt.upgrade {
+                out.put(b"connection: upgrade\r\nupgrade: websocket\r\n");
+            }
+        });
         match within(&worker.deadlines, cluster.timeouts.first_byte, sending).await {
             Ok(Ok(response)) => {
-                return accept(attempt, target, endpoint, Answer { response, lease, in_flight, admitted, sent_at });
+                return accept(attempt, target, endpoint, Answer { response, in_flight, admitted, sent_at });
             }
-            Ok(Err(mut failed)) => {
-                *slot = failed.take_message().or(replay.map(|request| *request));
+            Ok(Err(failed)) => {
+                let replay = if failed.unanswered { replay.map(|request| *request) } else { None };
+                *slot = failed.unsent.or(replay);
                 if slot.is_some() && stale <= STALE_MOST {
                     stale += 1;
                     continue;
                 }
-                let error = classify(attempt, failed.error());
+                let error = classify(attempt, failed.error);
                 if error.side() == Side::Upstream {
                     endpoint.failed(&cluster.ejection, worker.clock.now());
                 }
@@ -172,7 +196,7 @@ fn accept(attempt: &Attempt<'_>, target: &Target, endpoint: &Endpoint, answer: A
         let protocol = answer.response.headers().get(header::UPGRADE);
         attempt.upgrade && protocol.is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"websocket"))
     };
-    let unasked = status == StatusCode::SWITCHING_PROTOCOLS && !agreed();
+    let unasked = status == StatusCode::SWITCHING_PROTOCOLS && (!agreed() || answer.response.body().is_h2());
     let ambiguous = unasked || !head::is_framed_once(answer.response.headers());
     if ambiguous || status.is_server_error() {
         endpoint.failed(&target.cluster.ejection, attempt.connection.worker.clock.now());
@@ -184,81 +208,79 @@ fn accept(attempt: &Attempt<'_>, target: &Target, endpoint: &Endpoint, answer: A
 }
 
 /// What does not depend on the endpoint: rewrites of the version, and its name for the upstream.
-fn prepare(request: &mut Request<UpBody>, target: &Target) {
+fn prepare(attempt: &Attempt<'_>, request: &mut Request<UpBody>, target: &Target, in_map: bool) {
     let settings = &target.settings;
     if let UpBody::Whole(held) = request.body_mut() {
         held.rename(settings.model.as_deref());
     }
-    for name in &settings.headers_remove {
-        request.headers_mut().remove(name);
-    }
-    for (name, value) in &settings.headers_set {
-        request.headers_mut().insert(name.clone(), value.clone());
-    }
-    let headers = request.headers_mut();
-    headers.insert(SERIN_VERSION.clone(), target.version_header.clone());
-    headers.insert(SERIN_ARM.clone(), HeaderValue::from_static(target.arm.as_str()));
-    frame(request);
-}
-
-/// Serin writes the framing fields itself: a known length as such, everything else chunked.
-fn frame(request: &mut Request<UpBody>) {
-    let exact = request.body().size_hint().exact();
-    let ended = request.body().is_end_stream();
-    let held = matches!(request.body(), UpBody::Whole(_));
-    let method_has_body = !matches!(*request.method(), http::Method::GET | http::Method::HEAD);
-    let headers = request.headers_mut();
-    match exact {
-        Some(0) if ended && !method_has_body => {
-            headers.remove(header::CONTENT_LENGTH);
+    if in_map {
+        put_in_map(attempt, target, request.headers_mut());
+        for name in &settings.headers_remove {
+            request.headers_mut().remove(name);
         }
-        Some(length) => {
-            if !headers.contains_key(header::CONTENT_LENGTH) || ended || held {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            }
-        }
-        None => {
-            headers.remove(header::CONTENT_LENGTH);
-            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        for (name, value) in &settings.headers_set {
+            request.headers_mut().insert(name.clone(), value.clone());
         }
     }
 }
 
-/// Target and Host for this endpoint, in the form of its protocol.
-fn address(request: &mut Request<UpBody>, attempt: &Attempt<'_>, target: &Target, endpoint: &Endpoint, h2: bool) {
-    let settings = &target.settings;
-    let path = path_for(target, &attempt.head.path);
-    let host = match &settings.host {
-        HostMode::Upstream => target.cluster.host_of(endpoint).cloned(),
-        HostMode::Pass => attempt.head.host.clone(),
-        HostMode::Name(name) => HeaderValue::from_str(name).ok(),
-    };
-    let host = host.unwrap_or_else(|| HeaderValue::from_static(""));
-    if h2 {
+/// What serin says to the upstream.
+fn put_added(attempt: &Attempt<'_>, target: &Target, out: &mut impl Fields) {
+    attempt.upward.put(out);
+    attempt.ids.put(out);
+    out.set(&SERIN_VERSION, &target.version_header);
+    out.set(&SERIN_ARM, tag::arm(target.arm));
+}
+
+/// The same in the map, where the first attempt may have put it already for another arm.
+fn put_in_map(attempt: &Attempt<'_>, target: &Target, headers: &mut HeaderMap) {
+    if attempt.mapped.replace(true) {
+        headers.set(&SERIN_VERSION, &target.version_header);
+        headers.set(&SERIN_ARM, tag::arm(target.arm));
+    } else {
+        put_added(attempt, target, headers);
+    }
+}
+
+/// Target and host for one endpoint.
+struct Line {
+    path: PathAndQuery,
+    host: HeaderValue,
+}
+
+impl Line {
+    fn of(attempt: &Attempt<'_>, target: &Target, endpoint: &Endpoint) -> Self {
+        let host = match &target.settings.host {
+            HostMode::Upstream => target.cluster.host_of(endpoint).cloned(),
+            HostMode::Pass => attempt.head.host.clone(),
+            HostMode::Name(name) => HeaderValue::from_str(name).ok(),
+        };
+        let host = host.unwrap_or_else(|| HeaderValue::from_static(""));
+        Self { path: path_for(target, &attempt.head.path), host }
+    }
+
+    /// HTTP/2 has them in pseudo fields, and frames bodies itself.
+    fn address_h2(&self, request: &mut Request<UpBody>, endpoint: &Endpoint) {
         let scheme = match endpoint.address.scheme {
             crate::config::Scheme::Https => Scheme::HTTPS,
             crate::config::Scheme::Http => Scheme::HTTP,
         };
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(scheme);
-        parts.authority = Authority::try_from(host.as_bytes()).ok();
-        parts.path_and_query = Some(path);
+        parts.authority = Authority::try_from(self.host.as_bytes()).ok();
+        parts.path_and_query = Some(self.path.clone());
         if let Ok(uri) = Uri::from_parts(parts) {
             *request.uri_mut() = uri;
         }
-        request.headers_mut().remove(header::HOST);
-        request.headers_mut().remove(header::TRANSFER_ENCODING);
-        *request.version_mut() = Version::HTTP_2;
-    } else {
-        if request.uri().authority().is_some() || request.uri().path_and_query() != Some(&path) {
-            *request.uri_mut() = Uri::from(path);
+        let exact = request.body().size_hint().exact();
+        let bodiless = request.body().is_end_stream() && request.method().is_safe();
+        let headers = request.headers_mut();
+        headers.remove(header::HOST);
+        match exact {
+            Some(length) if !bodiless => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+            _ => drop(headers.remove(header::CONTENT_LENGTH)),
         }
-        request.headers_mut().insert(header::HOST, host);
-        *request.version_mut() = Version::HTTP_11;
-    }
-    if attempt.upgrade {
-        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        *request.version_mut() = Version::HTTP_2;
     }
 }
 
@@ -281,7 +303,7 @@ fn path_for(target: &Target, path: &PathAndQuery) -> PathAndQuery {
     PathAndQuery::try_from(format!("{added}{slash}{stripped}")).unwrap_or_else(|_| path.clone())
 }
 
-fn classify(attempt: &Attempt<'_>, error: &hyper::Error) -> ProxyError {
+fn classify(attempt: &Attempt<'_>, error: SendError) -> ProxyError {
     match attempt.state.failure() {
         Some(BodyError::TooLarge) => {
             attempt.connection.worker.gauges.hit(Limit::BodyBytes);
@@ -295,11 +317,9 @@ fn classify(attempt: &Attempt<'_>, error: &hyper::Error) -> ProxyError {
         Some(BodyError::Broken) => return ProxyError::BadRequest("the request body broke off"),
         None => {}
     }
-    if error.is_parse() {
-        ProxyError::Protocol
-    } else if error.is_user() {
-        ProxyError::Local
-    } else {
-        ProxyError::Reset
+    match error {
+        SendError::Protocol => ProxyError::Protocol,
+        SendError::Request => ProxyError::Local,
+        SendError::Reset => ProxyError::Reset,
     }
 }

@@ -2,7 +2,6 @@
 
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Uri, Version, header};
-use hyper::body::Incoming;
 
 use super::error::ProxyError;
 use super::headers::Present;
@@ -11,7 +10,7 @@ use super::headers::Present;
 ///
 /// # Errors
 /// The head is ambiguous: its target, its host or its framing (RFC 9112 sections 3.2, 6.1 and 6.3).
-pub fn check(request: &Request<Incoming>, present: Present) -> Result<&str, ProxyError> {
+pub fn check<B>(request: &Request<B>, present: Present) -> Result<&str, ProxyError> {
     target(request.uri(), request.method(), request.version())?;
     framing(request.headers(), present, request.version())?;
     host(request.uri(), request.headers(), present, request.version())

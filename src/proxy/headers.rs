@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Version};
 
+use crate::http1::Outbox;
+
 /// Which fields of interest a head has: found in one pass, so that a field that is not there costs no look-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Present(u32);
@@ -26,8 +28,6 @@ impl Present {
     pub const SERIN: u32 = 1 << 6;
     /// `X-Forwarded-For`, `-Proto` or `-Host`.
     pub const FORWARDED: u32 = 1 << 7;
-    /// `Via`.
-    pub const VIA: u32 = 1 << 8;
     /// `X-Request-Id`.
     pub const REQUEST_ID: u32 = 1 << 9;
     /// `Traceparent`.
@@ -68,7 +68,6 @@ impl Present {
                 "te" => Self::TE,
                 "expect" => Self::EXPECT,
                 "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => Self::FORWARDED,
-                "via" => Self::VIA,
                 "trailer" => Self::TRAILER,
                 "server-timing" => Self::SERVER_TIMING,
                 other if other.starts_with("serin-") => Self::SERIN,
@@ -112,6 +111,8 @@ pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// `Server-Timing`.
 pub static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// `Via`.
+pub static VIA: HeaderName = header::VIA;
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -244,20 +245,69 @@ impl Hop {
     }
 }
 
-/// Fields that serin adds to a request, so that the map grows once.
-const ADDED_UP: usize = 10;
-/// Fields that serin adds to a response.
-const ADDED_DOWN: usize = 8;
+/// Where serin puts its own fields: into a map for HTTP/2, straight into the bytes for HTTP/1.1, where an entry in a map
+/// would cost five times as much.
+pub trait Fields {
+    /// Sets a field that is not there yet.
+    fn set(&mut self, name: &'static HeaderName, value: &HeaderValue);
+    /// Adds a line to a field that is a list.
+    fn add(&mut self, name: &'static HeaderName, value: &[u8]);
+}
 
-/// Cleans a request head for upstream: hop-by-hop off, what outsiders may not say off, forwarding fields on.
-pub fn towards_upstream(
+impl Fields for HeaderMap {
+    fn set(&mut self, name: &'static HeaderName, value: &HeaderValue) {
+        self.insert(name.clone(), value.clone());
+    }
+
+    fn add(&mut self, name: &'static HeaderName, value: &[u8]) {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            self.append(name.clone(), value);
+        }
+    }
+}
+
+impl Fields for Outbox {
+    fn set(&mut self, name: &'static HeaderName, value: &HeaderValue) {
+        self.put_field(name, value.as_bytes());
+    }
+
+    fn add(&mut self, name: &'static HeaderName, value: &[u8]) {
+        self.put_field(name, value);
+    }
+}
+
+/// What a request head gets on its way up, beside what its version adds.
+pub struct Upward<'a> {
+    hop: &'a Hop,
+    host: Option<&'a HeaderValue>,
+    /// `X-Forwarded-*` are to be set; where a trusted peer sent some, they have been put right in place.
+    forwarded: bool,
+    via: &'static [u8],
+}
+
+impl Upward<'_> {
+    /// Puts the fields.
+    pub fn put(&self, out: &mut impl Fields) {
+        if self.forwarded {
+            out.set(&FORWARDED_FOR, &self.hop.peer);
+            out.set(&FORWARDED_PROTO, &self.hop.scheme);
+            if let Some(host) = self.host {
+                out.set(&FORWARDED_HOST, host);
+            }
+        }
+        out.add(&VIA, self.via);
+    }
+}
+
+/// Cleans a request head for upstream: hop-by-hop off, what outsiders may not say off. What serin says itself is told by
+/// the answer.
+pub fn towards_upstream<'a>(
     headers: &mut HeaderMap,
     present: Present,
-    hop: &Hop,
-    host: Option<&HeaderValue>,
+    hop: &'a Hop,
+    host: Option<&'a HeaderValue>,
     version: Version,
-) {
-    headers.reserve(ADDED_UP);
+) -> Upward<'a> {
     let te_trailers = present.has(Present::TE)
         && headers.get(header::TE).is_some_and(|te| {
             te.to_str().is_ok_and(|t| t.split(',').any(|c| c.trim().eq_ignore_ascii_case("trailers")))
@@ -274,18 +324,24 @@ pub fn towards_upstream(
         headers.remove(header::EXPECT);
     }
     if present.has(Present::SERIN) {
-        for name in [&SERIN_ROLLOUT, &SERIN_WHY, &SERIN_REF] {
+        for name in [&SERIN_ROLLOUT, &SERIN_WHY, &SERIN_REF, &SERIN_VERSION, &SERIN_ARM] {
             headers.remove(name);
         }
     }
-    forwarded(headers, present, hop, host);
-    append_via(headers, present, version);
+    let believed = hop.trusted && present.has(Present::FORWARDED);
+    if believed {
+        forwarded_on(headers, hop, host);
+    } else if present.has(Present::FORWARDED) {
+        for name in [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST] {
+            headers.remove(name);
+        }
+    }
+    Upward { hop, host, forwarded: !believed, via: via(version) }
 }
 
-fn forwarded(headers: &mut HeaderMap, present: Present, hop: &Hop, host: Option<&HeaderValue>) {
-    let believed = hop.trusted && present.has(Present::FORWARDED);
-    let prior = if believed { joined(headers, &FORWARDED_FOR) } else { None };
-    let chain = match prior {
+/// What a trusted peer says of its callers is kept, and the peer itself added.
+fn forwarded_on(headers: &mut HeaderMap, hop: &Hop, host: Option<&HeaderValue>) {
+    let chain = match joined(headers, &FORWARDED_FOR) {
         None => hop.peer.clone(),
         Some(mut prior) => {
             prior.extend_from_slice(b", ");
@@ -294,11 +350,11 @@ fn forwarded(headers: &mut HeaderMap, present: Present, hop: &Hop, host: Option<
         }
     };
     headers.insert(FORWARDED_FOR.clone(), chain);
-    if !(believed && headers.contains_key(&FORWARDED_PROTO)) {
+    if !headers.contains_key(&FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO.clone(), hop.scheme.clone());
     }
     if let Some(host) = host
-        && !(believed && headers.contains_key(&FORWARDED_HOST))
+        && !headers.contains_key(&FORWARDED_HOST)
     {
         headers.insert(FORWARDED_HOST.clone(), host.clone());
     }
@@ -315,23 +371,26 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     Some(all)
 }
 
-/// Cleans a response head for the caller.
-pub fn towards_downstream(headers: &mut HeaderMap, present: Present, version: Version) {
-    headers.reserve(ADDED_DOWN);
+/// Cleans a response head for the caller: hop-by-hop off, and what only serin may say.
+pub fn towards_downstream(headers: &mut HeaderMap, present: Present) {
     remove_hop_by_hop(headers, present);
-    append_via(headers, present, version);
+    if present.has(Present::SERIN) {
+        for name in [&SERIN_ROLLOUT, &SERIN_VERSION, &SERIN_ARM, &SERIN_WHY, &SERIN_REF] {
+            headers.remove(name);
+        }
+    }
+    if present.has(Present::REQUEST_ID) {
+        headers.remove(&REQUEST_ID);
+    }
 }
 
-fn append_via(headers: &mut HeaderMap, present: Present, version: Version) {
-    let ours = HeaderValue::from_static(match version {
-        Version::HTTP_2 => "2 serin",
-        Version::HTTP_10 => "1.0 serin",
-        _ => "1.1 serin",
-    });
-    if present.has(Present::VIA) {
-        headers.append(header::VIA, ours);
-    } else {
-        headers.insert(header::VIA, ours);
+/// Serin's own line of `Via` for a message that came by `version`.
+#[must_use]
+pub fn via(version: Version) -> &'static [u8] {
+    match version {
+        Version::HTTP_2 => b"2 serin",
+        Version::HTTP_10 => b"1.0 serin",
+        _ => b"1.1 serin",
     }
 }
 
@@ -369,7 +428,8 @@ mod tests {
             let mut headers =
                 map(&[("x-forwarded-for", "198.51.100.1"), ("serin-why", "override"), ("te", "trailers, deflate")]);
             let present = Present::scan(&headers);
-            towards_upstream(&mut headers, present, &Hop::new(ip, true, trusted), None, Version::HTTP_2);
+            let hop = Hop::new(ip, true, trusted);
+            towards_upstream(&mut headers, present, &hop, None, Version::HTTP_2).put(&mut headers);
             assert_eq!(headers["x-forwarded-for"], expect);
             assert_eq!(headers["x-forwarded-proto"], "https");
             assert_eq!(headers["via"], "2 serin");

@@ -4,13 +4,16 @@
 
 pub mod access;
 pub mod body;
+pub mod caller_body;
 pub mod claims;
 pub mod connection;
 pub mod deadlines;
+pub mod downlink;
 pub mod error;
 pub mod exchange;
 pub mod fence;
 pub mod forward;
+pub mod h1;
 mod head;
 pub mod headers;
 pub mod identity;

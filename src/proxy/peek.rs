@@ -1,14 +1,13 @@
 //! A bounded look into a request body: as much as identity needs, never more than `peek_bytes`.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Incoming};
 
 use super::body::BodyError;
+use super::caller_body::CallerBody;
 use super::deadlines::{Deadlines, within};
 
 /// What was taken off the front of a body. The bytes go up in front of the rest.
@@ -27,20 +26,20 @@ pub struct Peeked {
 /// # Errors
 /// The caller broke off or stood still.
 pub async fn peek(
-    body: &mut Incoming,
+    body: &mut CallerBody,
     most: usize,
     deadlines: &Rc<Deadlines>,
     progress: Duration,
 ) -> Result<Peeked, BodyError> {
     let mut seen = Peeked::default();
     while seen.bytes < most {
-        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+        let frame = std::future::poll_fn(|cx| body.poll_frame(cx));
         match within(deadlines, progress, frame).await.map_err(|_| BodyError::Stalled)? {
             None => {
                 seen.whole = true;
                 break;
             }
-            Some(Err(error)) => return Err(BodyError::of_caller(&error)),
+            Some(Err(error)) => return Err(error),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     seen.bytes += data.len();

@@ -1,13 +1,14 @@
 //! One request, read from top to bottom.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::{Body, Incoming};
 
 use super::body::{BodyBounds, BodyError, DownBody, Held, Measured, UpBody, UpState};
+use super::caller_body::CallerBody;
 use super::claims::Claims;
 use super::connection::Connection;
 use super::error::ProxyError;
@@ -16,10 +17,11 @@ use super::forward::{self, Answer, Attempt, Failure};
 use super::headers::Present;
 use super::identity::{self, Caller};
 use super::peek::{self, Peeked};
-use super::tag::{self, Ids};
+use super::tag::{self, Ids, Tags};
+use super::tunnel::Tunnel;
 use super::unchosen::Unchosen;
 use super::worker::{Routed, View};
-use super::{head, headers, tunnel};
+use super::{head, headers};
 use crate::config::{Fallback, UnitSource};
 use crate::measure::Outcome;
 use crate::measure::gauges::Limit;
@@ -28,7 +30,7 @@ use crate::split::{Choice, UnitKey, Why};
 use crate::wire::Reader;
 
 /// Answers one request.
-pub async fn handle(connection: &Rc<Connection>, request: Request<Incoming>) -> Response<DownBody> {
+pub async fn handle(connection: &Rc<Connection>, request: Request<CallerBody>) -> Response<DownBody> {
     let busy = connection.busy();
     let worker = &connection.worker;
     let started = worker.clock.now();
@@ -53,7 +55,7 @@ enum Found {
 fn find(
     view: &Rc<View>,
     connection: &Connection,
-    request: &Request<Incoming>,
+    request: &Request<CallerBody>,
     present: Present,
 ) -> Result<Found, ProxyError> {
     let limits = &view.snapshot().config.limits;
@@ -89,7 +91,7 @@ fn health(connection: &Connection) -> Response<DownBody> {
 fn unrouted(
     connection: &Connection,
     view: &View,
-    request: &Request<Incoming>,
+    request: &Request<CallerBody>,
     present: Present,
     error: &ProxyError,
     started: Mono,
@@ -109,7 +111,7 @@ fn unrouted(
 async fn serve(
     connection: &Rc<Connection>,
     routed: &Routed,
-    request: Request<Incoming>,
+    request: Request<CallerBody>,
     present: Present,
     started: Mono,
 ) -> Response<DownBody> {
@@ -136,7 +138,7 @@ async fn serve(
     let wants_tunnel = present.has(Present::UPGRADE)
         && incoming.is_end_stream()
         && headers::wants_websocket(&parts.method, parts.version, &parts.headers);
-    let upgrade = wants_tunnel.then(|| tunnel::Asked::of(&mut parts));
+    let upgrade = wants_tunnel;
     let head = Head::of(&parts);
     let most = rollout.fixed.config.body_bytes;
     if present.has(Present::CONTENT_LENGTH) && declared_length(&parts).is_some_and(|length| length > most) {
@@ -153,16 +155,22 @@ async fn serve(
         return tag::stamp_error(routed, choice, &ids, error.response(protocol, None));
     }
     let state = UpState::default();
-    let bounds = BodyBounds {
-        bytes: most,
-        progress: routed.config().limits.body_progress,
-        h2: parts.version == Version::HTTP_2,
-    };
+    let bounds = BodyBounds { bytes: most, progress: routed.config().limits.body_progress };
     let body = upward(connection, &parts, incoming, peeked, look, bounds, &state);
-    headers::towards_upstream(&mut parts.headers, present, &connection.hop, head.host.as_ref(), parts.version);
-    ids.put(&mut parts.headers);
+    let (hop, host) = (&connection.hop, head.host.as_ref());
+    let upward = headers::towards_upstream(&mut parts.headers, present, hop, host, parts.version);
+    ids.clean(&mut parts.headers, present);
     let mut request = Some(Request::from_parts(parts, body));
-    let attempt = Attempt { connection, routed, state: &state, head: &head, upgrade: upgrade.is_some() };
+    let attempt = Attempt {
+        connection,
+        routed,
+        state: &state,
+        head: &head,
+        upward: &upward,
+        ids: &ids,
+        mapped: Cell::new(false),
+        upgrade,
+    };
     let (choice, result) = with_fallback(&attempt, choice, &mut request, &mut exchange).await;
     match result {
         Ok(answer) => downward(connection, routed, choice, &ids, &head, answer, exchange, upgrade),
@@ -200,7 +208,7 @@ fn declared_length(parts: &Parts) -> Option<u64> {
 }
 
 /// Why a body is looked into before anything of it goes up.
-fn looks_into_body(routed: &Routed, incoming: &Incoming) -> Look {
+fn looks_into_body(routed: &Routed, incoming: &CallerBody) -> Look {
     let fixed = &routed.rollout().fixed;
     if incoming.is_end_stream() {
         return Look::default();
@@ -228,7 +236,7 @@ async fn look_into_body(
     connection: &Connection,
     routed: &Routed,
     parts: &Parts,
-    incoming: &mut Incoming,
+    incoming: &mut CallerBody,
     look: Look,
     started: Mono,
 ) -> Result<Option<Peeked>, ProxyError> {
@@ -312,7 +320,7 @@ fn choose(connection: &Connection, routed: &Routed, parts: &Parts, peeked: Optio
 fn upward(
     connection: &Connection,
     parts: &Parts,
-    incoming: Incoming,
+    incoming: CallerBody,
     peeked: Option<Peeked>,
     look: Look,
     bounds: BodyBounds,
@@ -388,7 +396,7 @@ fn downward(
     head: &Head,
     answer: Answer,
     mut exchange: Exchange,
-    upgrade: Option<tunnel::Asked>,
+    upgrade: bool,
 ) -> Response<DownBody> {
     let worker = &connection.worker;
     let now = worker.clock.now();
@@ -411,20 +419,31 @@ fn downward(
     exchange.head(parts.status, now, reader);
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = if switching { parts.headers.get(header::UPGRADE).cloned() } else { None };
-    headers::towards_downstream(&mut parts.headers, present, parts.version);
+    headers::towards_downstream(&mut parts.headers, present);
+    let tags = Tags {
+        routed: routed.clone(),
+        choice,
+        request_id: ids.request_id.clone(),
+        started: exchange.started(),
+        sent_at: answer.sent_at,
+        answered_at: now,
+        version: parts.version,
+    };
     parts.version = Version::HTTP_11;
-    tag::stamp(routed, choice, ids, &mut parts.headers, present);
-    tag::timing(&mut parts.headers, present, answer.sent_at, exchange.started(), now);
-    if switching && let Some(asked) = upgrade {
-        let mut response = Response::from_parts(parts, incoming);
+    if switching && upgrade {
+        // Over HTTP/2 there is no 101; `forward::accept` has refused it.
+        let Some((upstream, input)) = incoming.into_io() else {
+            return ProxyError::Protocol.response(rollout.fixed.config.protocol, None);
+        };
         if let Some(protocol) = protocol {
-            response.headers_mut().insert(header::UPGRADE, protocol);
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            parts.headers.insert(header::UPGRADE, protocol);
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
         let idle = target.cluster.timeouts.first_byte;
-        return tunnel::open(asked, response, exchange, answer.in_flight, answer.admitted, idle);
+        let tunnel = Tunnel { upstream, input, exchange, in_flight: answer.in_flight, admitted: answer.admitted, idle };
+        return Response::from_parts(parts, DownBody::tunnel(tunnel).tagged(tags));
     }
     let idle = target.cluster.timeouts.idle;
-    let body = Measured::new(incoming, exchange, answer.lease, answer.in_flight, answer.admitted, idle);
-    Response::from_parts(parts, DownBody::measured(body))
+    let body = Measured::new(incoming, exchange, answer.in_flight, answer.admitted, idle);
+    Response::from_parts(parts, DownBody::measured(body).tagged(tags))
 }

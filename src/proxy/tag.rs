@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use http::header::HeaderMap;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, Version};
 
 use super::body::DownBody;
 use super::headers::{
-    Present, REQUEST_ID, SERIN_ARM, SERIN_REF, SERIN_ROLLOUT, SERIN_VERSION, SERIN_WHY, SERVER_TIMING, TRACEPARENT,
+    Fields, Present, REQUEST_ID, SERIN_ARM, SERIN_ROLLOUT, SERIN_VERSION, SERIN_WHY, SERVER_TIMING, TRACEPARENT, VIA,
+    via,
 };
 use super::worker::{Routed, Worker};
-use crate::names::Mono;
+use crate::names::{Arm, Mono};
 use crate::split::Choice;
 
 /// The longest request id that is kept.
@@ -19,6 +20,8 @@ const ID_MOST: usize = 200;
 pub struct Ids {
     /// `x-request-id`.
     pub request_id: HeaderValue,
+    /// The caller's own is in the head already.
+    kept: bool,
     /// A fresh `traceparent`; `None` where the caller's stays.
     traceparent: Option<HeaderValue>,
 }
@@ -34,21 +37,38 @@ impl Ids {
         let traced = present.has(Present::TRACEPARENT)
             && headers.get(&TRACEPARENT).is_some_and(|value| is_traceparent(value.as_bytes()));
         if let (Some(id), true) = (kept, traced) {
-            return Self { request_id: id.clone(), traceparent: None };
+            return Self { request_id: id.clone(), kept: true, traceparent: None };
         }
         let minted = mint(worker);
         let value = |bytes: Bytes| HeaderValue::from_maybe_shared(bytes).unwrap_or(HeaderValue::from_static("0"));
         Self {
+            kept: kept.is_some(),
             request_id: kept.cloned().unwrap_or_else(|| value(minted.slice(3..35))),
             traceparent: (!traced).then(|| value(minted)),
         }
     }
 
-    /// Puts them on the way up.
-    pub fn put(&self, headers: &mut HeaderMap) {
-        headers.insert(REQUEST_ID.clone(), self.request_id.clone());
+    /// Takes off what the caller sent in their place and is not well formed.
+    pub fn clean(&self, headers: &mut HeaderMap, present: Present) {
+        if present.has(Present::REQUEST_ID) {
+            if !self.kept {
+                headers.remove(&REQUEST_ID);
+            } else if headers.get_all(&REQUEST_ID).iter().nth(1).is_some() {
+                headers.insert(REQUEST_ID.clone(), self.request_id.clone());
+            }
+        }
+        if present.has(Present::TRACEPARENT) && self.traceparent.is_some() {
+            headers.remove(&TRACEPARENT);
+        }
+    }
+
+    /// Puts those that the head does not have on the way up.
+    pub fn put(&self, out: &mut impl Fields) {
+        if !self.kept {
+            out.set(&REQUEST_ID, &self.request_id);
+        }
         if let Some(traceparent) = &self.traceparent {
-            headers.insert(TRACEPARENT.clone(), traceparent.clone());
+            out.set(&TRACEPARENT, traceparent);
         }
     }
 }
@@ -86,48 +106,70 @@ fn is_traceparent(text: &[u8]) -> bool {
         && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'))
 }
 
-/// Names rollout, version and arm on a response; what upstream says under those names is replaced.
-pub fn stamp(routed: &Routed, choice: Choice, ids: &Ids, headers: &mut HeaderMap, present: Present) {
+/// Names rollout, version, arm and why on a response, and the request.
+fn stamp(routed: &Routed, choice: Choice, request_id: &HeaderValue, out: &mut impl Fields) {
     let rollout = routed.rollout();
     if rollout.fixed.config.tag_responses {
-        let target = rollout.target(choice.arm);
-        headers.insert(SERIN_ROLLOUT.clone(), rollout.fixed.name_header.clone());
-        headers.insert(SERIN_VERSION.clone(), target.version_header.clone());
-        headers.insert(SERIN_ARM.clone(), HeaderValue::from_static(choice.arm.as_str()));
-        headers.insert(SERIN_WHY.clone(), HeaderValue::from_static(choice.why.as_str()));
-    } else if present.has(Present::SERIN) {
-        for name in [&SERIN_ROLLOUT, &SERIN_VERSION, &SERIN_ARM, &SERIN_WHY] {
-            headers.remove(name);
-        }
+        out.set(&SERIN_ROLLOUT, &rollout.fixed.name_header);
+        out.set(&SERIN_VERSION, &rollout.target(choice.arm).version_header);
+        out.set(&SERIN_ARM, arm(choice.arm));
+        out.set(&SERIN_WHY, &HeaderValue::from_static(choice.why.as_str()));
     }
-    if present.has(Present::SERIN) {
-        headers.remove(&SERIN_REF);
+    out.set(&REQUEST_ID, request_id);
+}
+
+/// An arm as a field's value.
+#[must_use]
+pub fn arm(arm: Arm) -> &'static HeaderValue {
+    static STABLE: HeaderValue = HeaderValue::from_static(Arm::Stable.as_str());
+    static BASELINE: HeaderValue = HeaderValue::from_static(Arm::Baseline.as_str());
+    static CANARY: HeaderValue = HeaderValue::from_static(Arm::Canary.as_str());
+    match arm {
+        Arm::Stable => &STABLE,
+        Arm::Baseline => &BASELINE,
+        Arm::Canary => &CANARY,
     }
-    headers.insert(REQUEST_ID.clone(), ids.request_id.clone());
 }
 
 /// Tags an error that serin made for a chosen arm.
 #[must_use]
 pub fn stamp_error(routed: &Routed, choice: Choice, ids: &Ids, mut response: Response<DownBody>) -> Response<DownBody> {
-    stamp(routed, choice, ids, response.headers_mut(), Present::default());
+    stamp(routed, choice, &ids.request_id, response.headers_mut());
     response
 }
 
-/// `Server-Timing`: upstream's time to its head and serin's own, in milliseconds; appended to what upstream sent.
-pub fn timing(headers: &mut HeaderMap, present: Present, sent_at: Mono, started: Mono, now: Mono) {
-    let us = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-    let mut text = [0u8; TIMING_MOST];
-    let mut at = 0;
-    at = put(&mut text, at, b"upstream;dur=");
-    at = put_ms(&mut text, at, us(now.since(sent_at)));
-    at = put(&mut text, at, b", serin;dur=");
-    at = put_ms(&mut text, at, us(sent_at.since(started)));
-    if let Ok(value) = HeaderValue::from_bytes(&text[..at]) {
-        if present.has(Present::SERVER_TIMING) {
-            headers.append(SERVER_TIMING.clone(), value);
-        } else {
-            headers.insert(SERVER_TIMING.clone(), value);
-        }
+/// What a version's answer gets on its way down; put on when its head is written.
+pub struct Tags {
+    /// The rollout.
+    pub routed: Routed,
+    /// Who answered, and why.
+    pub choice: Choice,
+    /// The request's name.
+    pub request_id: HeaderValue,
+    /// The request came.
+    pub started: Mono,
+    /// It went up.
+    pub sent_at: Mono,
+    /// The head of the answer came.
+    pub answered_at: Mono,
+    /// The version of HTTP that the answer came by.
+    pub version: Version,
+}
+
+impl Tags {
+    /// Puts the fields. `Server-Timing`: upstream's time to its head and serin's own, in milliseconds; appended to what
+    /// upstream sent.
+    pub fn put(&self, out: &mut impl Fields) {
+        stamp(&self.routed, self.choice, &self.request_id, out);
+        let us = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let mut text = [0u8; TIMING_MOST];
+        let mut at = 0;
+        at = put(&mut text, at, b"upstream;dur=");
+        at = put_ms(&mut text, at, us(self.answered_at.since(self.sent_at)));
+        at = put(&mut text, at, b", serin;dur=");
+        at = put_ms(&mut text, at, us(self.sent_at.since(self.started)));
+        out.add(&SERVER_TIMING, &text[..at]);
+        out.add(&VIA, via(self.version));
     }
 }
 

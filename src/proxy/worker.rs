@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::access::Access;
 use super::body::UpBody;
@@ -66,6 +67,7 @@ pub struct Worker {
     view: RefCell<Rc<View>>,
     ring: RefCell<ring::Writer>,
     load: Arc<AtomicUsize>,
+    date: Cell<(u64, [u8; 29])>,
     random: Cell<u64>,
     exchanges: Cell<u64>,
 }
@@ -139,6 +141,7 @@ impl Worker {
             view: RefCell::new(view),
             ring: RefCell::new(parts.ring),
             load: parts.load,
+            date: Cell::new((u64::MAX, [0; 29])),
             random: Cell::new(parts.seed | 1),
             exchanges: Cell::new(0),
         })
@@ -180,6 +183,20 @@ impl Worker {
         let next = self.exchanges.get() + 1;
         self.exchanges.set(next);
         ((self.index as u64) << 48) | next
+    }
+
+    /// The date as an answer says it (RFC 9110 section 5.6.7), at most a second and a sweep old.
+    #[must_use]
+    pub fn date(&self) -> [u8; 29] {
+        let second = self.deadlines.coarse_now().0 / 1_000_000_000;
+        let (of, text) = self.date.get();
+        if of == second {
+            return text;
+        }
+        let since = Duration::from_millis(u64::try_from(self.clock.wall().0).unwrap_or(0));
+        let text = httpdate::fmt_http_date(UNIX_EPOCH + since).into_bytes().try_into().unwrap_or([b' '; 29]);
+        self.date.set((second, text));
+        text
     }
 
     /// 64 bits that are random enough to balance load and name requests (xorshift64*, Vigna 2016). Not for secrets.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Body;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -53,8 +53,8 @@ impl ConnectError {
 
 /// A fresh connection, ready for requests.
 pub enum Connection<B> {
-    /// One exchange at a time.
-    H1(http1::SendRequest<B>),
+    /// HTTP/1.1, one exchange at a time.
+    H1(Io),
     /// Many streams.
     H2(http2::SendRequest<B>),
 }
@@ -107,23 +107,7 @@ where
         }
         _ => (Io::Tcp(tcp), cluster.http == HttpVersion::Http2),
     };
-    if h2 { handshake_h2(io).await } else { handshake_h1(io).await }
-}
-
-async fn handshake_h1<B>(io: Io) -> Result<Connection<B>, ConnectError>
-where
-    B: Body<Data = bytes::Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let (sender, connection) =
-        http1::Builder::new().max_headers(128).handshake(TokioIo::new(io)).await.map_err(ConnectError::Http)?;
-    drop(tokio::task::spawn_local(async move {
-        // Whoever awaits an answer is told by its own future; an idle connection's end is no news.
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(error = %error, "an upstream connection ended");
-        }
-    }));
-    Ok(Connection::H1(sender))
+    if h2 { handshake_h2(io).await } else { Ok(Connection::H1(io)) }
 }
 
 async fn handshake_h2<B>(io: Io) -> Result<Connection<B>, ConnectError>

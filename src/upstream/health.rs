@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::cluster::Cluster;
 use super::connect::{Connection, connect};
 use super::endpoint::{Endpoint, Registry};
+use super::h1::H1;
 use crate::clock::Clock;
 use crate::config::HealthCheck;
 use crate::names::Mono;
@@ -82,14 +83,17 @@ async fn probe(cluster: &Cluster, endpoint: &Arc<Endpoint>, path: &str) -> bool 
     let Ok(connection) = connect::<Empty<Bytes>>(cluster, endpoint).await else { return false };
     let h2 = matches!(connection, Connection::H2(_));
     let target = if h2 { format!("{}{path}", endpoint.address) } else { path.to_owned() };
-    let mut request = Request::builder().method("GET").uri(target);
-    if !h2 {
-        request = request.header(http::header::HOST, endpoint.address.authority());
-    }
+    let request = Request::builder().method("GET").uri(target);
     let Ok(request) = request.header(http::header::USER_AGENT, "serin-health").body(Empty::new()) else { return false };
-    let answer = match connection {
-        Connection::H1(mut sender) => sender.send_request(request).await,
-        Connection::H2(mut sender) => sender.send_request(request).await,
+    let status = match connection {
+        Connection::H1(io) => {
+            let mut connection = H1::new(io);
+            connection.begin(request, path, |out| {
+                out.put_field(&http::header::HOST, endpoint.address.authority().as_bytes());
+            });
+            std::future::poll_fn(|cx| connection.poll_head(cx)).await.ok().map(|head| head.status())
+        }
+        Connection::H2(mut sender) => sender.send_request(request).await.ok().map(|answer| answer.status()),
     };
-    answer.is_ok_and(|response| response.status().is_success())
+    status.is_some_and(|status| status.is_success())
 }

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::Either;
-use hyper::body::{Body, Incoming};
-use hyper::client::conn::{TrySendError, http1, http2};
-use hyper::{Request, Response};
+use hyper::body::Body;
+use hyper::client::conn::http2;
 
 use super::cluster::Cluster;
 use super::connect::{ConnectError, Connection, connect};
 use super::endpoint::Endpoint;
+use super::h1::H1;
 use crate::names::Mono;
 
 /// A surplus connection is kept this long before trimming closes it.
@@ -41,30 +40,31 @@ struct Slot<B> {
 }
 
 struct Idle<B> {
-    sender: http1::SendRequest<B>,
+    connection: Box<H1<B>>,
     since: Mono,
 }
 
-struct H2<B> {
-    sender: http2::SendRequest<B>,
+pub(super) struct H2<B> {
+    pub(super) sender: http2::SendRequest<B>,
     streams: Cell<u32>,
     served: Cell<u32>,
 }
 
 /// A connection lent for one exchange.
 pub struct Lease<B> {
-    inner: Lent<B>,
-    endpoint: usize,
+    pub(super) inner: Lent<B>,
+    pub(super) endpoint: usize,
     /// It has served before: it may have died unseen.
     pub reused: bool,
 }
 
-enum Lent<B> {
-    H1(http1::SendRequest<B>),
+pub(super) enum Lent<B> {
+    H1(Box<H1<B>>),
     H2(Stream<B>),
 }
 
-struct Stream<B>(Rc<H2<B>>);
+/// A stream of a shared connection.
+pub(super) struct Stream<B>(pub(super) Rc<H2<B>>);
 
 impl<B> Stream<B> {
     fn on(connection: &Rc<H2<B>>) -> Self {
@@ -101,18 +101,12 @@ where
         if let Some(connection) = slot.usable_h2() {
             return Some(Lease { inner: Lent::H2(Stream::on(connection)), endpoint: endpoint.id, reused: true });
         }
-        let mut waiting = Vec::new();
-        let found = loop {
-            match slot.idle.pop() {
-                None => break None,
-                Some(idle) if idle.sender.is_closed() => {}
-                Some(idle) if idle.sender.is_ready() => break Some(idle.sender),
-                // Its last exchange is not wholly over yet.
-                Some(idle) => waiting.push(idle),
+        while let Some(mut idle) = slot.idle.pop() {
+            if idle.connection.is_fresh() {
+                return Some(Lease { inner: Lent::H1(idle.connection), endpoint: endpoint.id, reused: true });
             }
-        };
-        slot.idle.append(&mut waiting);
-        found.map(|sender| Lease { inner: Lent::H1(sender), endpoint: endpoint.id, reused: true })
+        }
+        None
     }
 
     /// A connection to `endpoint`: an idle one, or a fresh one.
@@ -131,7 +125,10 @@ where
             return Ok(lease);
         }
         match connect(cluster, endpoint).await? {
-            Connection::H1(sender) => Ok(Lease { inner: Lent::H1(sender), endpoint: endpoint.id, reused: false }),
+            Connection::H1(io) => {
+                let connection = Box::new(H1::new(io));
+                Ok(Lease { inner: Lent::H1(connection), endpoint: endpoint.id, reused: false })
+            }
             Connection::H2(sender) => {
                 let connection = Rc::new(H2 { sender, streams: Cell::new(0), served: Cell::new(0) });
                 let stream = Stream::on(&connection);
@@ -141,12 +138,12 @@ where
         }
     }
 
-    /// Takes a connection back after the exact end of its exchange.
+    /// Takes a connection back after the exact end of its exchange; one that cannot serve another is closed.
     pub fn give_back(&self, lease: Lease<B>, now: Mono) {
-        if let Lent::H1(sender) = lease.inner
-            && !sender.is_closed()
+        if let Lent::H1(mut connection) = lease.inner
+            && connection.settle()
         {
-            self.with_slot(lease.endpoint, |slot| slot.idle.push(Idle { sender, since: now }));
+            self.with_slot(lease.endpoint, |slot| slot.idle.push(Idle { connection, since: now }));
         }
     }
 
@@ -155,7 +152,7 @@ where
         for slot in self.slots.borrow_mut().iter_mut() {
             let most = slot.keep.div_ceil(workers.max(1));
             let keep_for = slot.keep_for;
-            slot.idle.retain(|idle| !idle.sender.is_closed() && now.since(idle.since) < keep_for);
+            slot.idle.retain_mut(|idle| now.since(idle.since) < keep_for && idle.connection.is_fresh());
             // The oldest stand at the front.
             let surplus = slot.idle.len().saturating_sub(most);
             let old = slot.idle.iter().take(surplus).take_while(|i| now.since(i.since) >= SURPLUS_FOR).count();
@@ -190,33 +187,6 @@ where
         }
         self.h2.retain(|c| !c.sender.is_closed());
         self.h2.iter().find(|c| c.streams.get() < H2_STREAMS && c.served.get() < H2_REUSE)
-    }
-}
-
-impl<B> Lease<B>
-where
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    /// Sends one request. Where nothing of it was sent, the error hands it back.
-    ///
-    /// # Errors
-    /// hyper's, with the request when it was not taken.
-    pub fn send(
-        &mut self,
-        request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + use<B> {
-        // Not `async`: hyper takes the request at the call, so no future has to hold it.
-        match &mut self.inner {
-            Lent::H1(sender) => Either::Left(sender.try_send_request(request)),
-            Lent::H2(stream) => Either::Right(stream.0.sender.clone().try_send_request(request)),
-        }
-    }
-
-    /// Whether it speaks HTTP/2.
-    #[must_use]
-    pub fn is_h2(&self) -> bool {
-        matches!(self.inner, Lent::H2(_))
     }
 }
 

@@ -23,6 +23,10 @@ pub(crate) fn by_path(protocol: Protocol, path: &str) -> Dialect {
 
 /// What the beginning of an answer says: an event's name and data, or the head of a document.
 pub(crate) fn by_shape(protocol: Protocol, name: &[u8], data: &[u8]) -> Dialect {
+    // Whatever is no object (or batch of them) is in no dialect: one look instead of ten searches.
+    if name.is_empty() && !matches!(data.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        return Dialect::Unknown;
+    }
     let object = |value: &[u8]| scan::has_pair(data, b"\"object\"", value);
     let kind = |value: &[u8]| scan::has_pair(data, b"\"type\"", value);
     let told = if name == b"message_start" || kind(b"\"message_start\"") {

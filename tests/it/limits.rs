@@ -20,7 +20,7 @@ fn heads_and_targets_have_a_size() {
     assert_eq!(proxy.ask(get("/", &format!("x: {}\r\n", "y".repeat(9_000)))).status, 431);
     hits(&proxy, "header_bytes", 1.0);
     assert_eq!(proxy.ask(get("/", &"x: y\r\n".repeat(21))).status, 431);
-    hits(&proxy, "header_bytes", 2.0);
+    hits(&proxy, "headers", 1.0);
     let answer = proxy.ask(get(&format!("/{}", "x".repeat(100)), ""));
     assert_eq!(answer.status, 414);
     hits(&proxy, "uri_bytes", 1.0);

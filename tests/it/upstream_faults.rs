@@ -71,12 +71,7 @@ fn cases() -> Vec<Case> {
         ),
         kept("100, then 200", &format!("HTTP/1.1 100 Continue\r\n\r\n{ok}"), 200, "ok"),
         kept("103, then 200", &format!("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n{ok}"), 200, "ok"),
-        kept(
-            "a thousand 1xx, then 200",
-            &format!("{}{ok}", "HTTP/1.1 102 Processing\r\n\r\n".repeat(1_000)),
-            200,
-            "ok",
-        ),
+        kept("a dozen 1xx, then 200", &format!("{}{ok}", "HTTP/1.1 102 Processing\r\n\r\n".repeat(12)), 200, "ok"),
         case("bytes behind the end", &format!("{ok}EXTRA"), Keep, Whole(200, "ok")),
         case(
             "an answer behind the end",
@@ -178,6 +173,7 @@ fn cases() -> Vec<Case> {
         case("an unasked 101 and nothing else", "HTTP/1.1 101 Switching Protocols\r\n\r\n", Keep, Bad),
         case("garbage", "lorem ipsum dolor\r\n\r\n", Keep, Bad),
         case("another protocol", "220 mail.test ESMTP\r\n", Keep, Bad),
+        case("a thousand 1xx", &format!("{}{ok}", "HTTP/1.1 102 Processing\r\n\r\n".repeat(1_000)), Keep, Bad),
         case("HTTP/0.9", "<html>hello</html>", Close, Bad),
         case("HTTP/2 frames", "\0\0\x12\x04\0\0\0\0\0", Keep, Bad),
         case("a status of two digits", "HTTP/1.1 20 OK\r\ncontent-length: 0\r\n\r\n", Keep, Bad),

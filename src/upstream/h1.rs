@@ -1,0 +1,267 @@
+//! One HTTP/1.1 connection towards an endpoint and the exchange on it, polled by the task that wants the answer: no task of
+//! its own, no channel between.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, header};
+use http_body::{Body, Frame};
+use tokio::io::AsyncWrite;
+
+use super::io::Io;
+use crate::http1::head::take_response;
+use crate::http1::outbox::WrongLength;
+use crate::http1::{BodyFault, Decoder, Framing, HeadError, Input, Outbox, ResponseHead};
+
+/// Interim answers (1xx) before the final one; more is an attack or a fault.
+const INTERIM_MOST: u32 = 32;
+
+/// A connection; between exchanges it holds a socket and little else.
+pub struct H1<B> {
+    io: Io,
+    input: Input,
+    out: Outbox,
+    /// What of the request body is still to go up.
+    body: Option<B>,
+    up: Framing,
+    /// The endpoint takes no more of the request; its answer may come all the same.
+    deaf: bool,
+    method: Method,
+    scanned: usize,
+    interim: u32,
+    down: Decoder,
+    keep: bool,
+}
+
+/// Why no head of an answer came.
+#[derive(Debug, thiserror::Error)]
+pub enum H1Fault {
+    /// The connection ended or failed before a byte of an answer.
+    #[error("the connection ended before an answer")]
+    Unanswered,
+    /// It ended or failed within the head.
+    #[error("the connection ended within the answer's head")]
+    Cut,
+    /// What came is no answer.
+    #[error("{0}")]
+    Head(#[from] HeadError),
+    /// More than 32 interim answers.
+    #[error("interim answers without an end")]
+    Interim,
+    /// The request's body failed or was not as long as announced.
+    #[error("the request body broke off")]
+    Body,
+}
+
+/// Why the upload ended early.
+enum UpFault {
+    /// The endpoint closed its side.
+    Deaf,
+    /// The body itself failed.
+    Body,
+}
+
+impl From<WrongLength> for UpFault {
+    fn from(_: WrongLength) -> Self {
+        UpFault::Body
+    }
+}
+
+impl<B> H1<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    /// A fresh connection.
+    #[must_use]
+    pub fn new(io: Io) -> Self {
+        Self {
+            io,
+            input: Input::default(),
+            out: Outbox::default(),
+            body: None,
+            up: Framing::None,
+            deaf: false,
+            method: Method::GET,
+            scanned: 0,
+            interim: 0,
+            down: Decoder::Done,
+            keep: true,
+        }
+    }
+
+    /// Whether a connection at rest can be used: neither its end nor stray bytes have come. Asks the socket only when
+    /// the reactor has seen something happen.
+    pub fn is_fresh(&mut self) -> bool {
+        let pending = self.input.poll_fill(&mut self.io, &mut Context::from_waker(Waker::noop())).is_pending();
+        self.input.rest();
+        pending
+    }
+
+    /// Takes up a request: it is written as the exchange is polled. `fields` puts what the map does not have, Host among
+    /// it; the framing is said here.
+    pub fn begin(&mut self, request: Request<B>, target: &str, fields: impl FnOnce(&mut Outbox)) {
+        debug_assert!(self.is_over());
+        let (parts, body) = request.into_parts();
+        self.up = match body.size_hint().exact() {
+            Some(length) => Framing::Exact(length),
+            None => Framing::Chunked,
+        };
+        self.out.put_request(&parts.method, target);
+        for (name, value) in &parts.headers {
+            if *name != header::CONTENT_LENGTH && *name != header::HOST {
+                self.out.put_field(name, value.as_bytes());
+            }
+        }
+        fields(&mut self.out);
+        match self.up {
+            // Methods that seldom have one need not say that they have none (RFC 9110 section 8.6).
+            Framing::Exact(0) if parts.method.is_safe() => {}
+            Framing::Exact(length) => self.out.put_length(length),
+            _ => self.out.put(b"transfer-encoding: chunked\r\n"),
+        }
+        self.out.put(b"\r\n");
+        self.body = (!body.is_end_stream()).then_some(body);
+        self.method = parts.method;
+        self.deaf = false;
+        self.scanned = 0;
+        self.interim = 0;
+        // Until an answer's head says more.
+        self.down = Decoder::UntilClose;
+        self.keep = false;
+    }
+
+    /// Waits for the head of the answer, sending the request meanwhile.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, H1Fault>> {
+        self.drive_upload(cx)?;
+        loop {
+            if let Some(head) = take_response(&mut self.input.bytes, &mut self.scanned)? {
+                if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+                    self.interim += 1;
+                    if self.interim > INTERIM_MOST {
+                        return Poll::Ready(Err(H1Fault::Interim));
+                    }
+                    continue;
+                }
+                return Poll::Ready(self.answered(head));
+            }
+            let read = ready!(self.input.poll_fill(&mut self.io, cx));
+            if !matches!(read, Ok(1..)) {
+                let none = self.input.bytes.is_empty() && self.interim == 0;
+                return Poll::Ready(Err(if none { H1Fault::Unanswered } else { H1Fault::Cut }));
+            }
+        }
+    }
+
+    fn answered(&mut self, head: ResponseHead) -> Result<Response<()>, H1Fault> {
+        self.down = head.body(&self.method)?;
+        self.keep = head.keep_alive && self.down != Decoder::UntilClose;
+        let mut response = Response::new(());
+        *response.status_mut() = head.status;
+        *response.version_mut() = head.version;
+        *response.headers_mut() = head.headers;
+        Ok(response)
+    }
+
+    /// The next frame of the answer's body. What is left of the request goes on up meanwhile.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        if self.drive_upload(cx).is_err() {
+            return Poll::Ready(Some(Err(BodyFault::Truncated)));
+        }
+        self.down.poll_frame(&mut self.io, &mut self.input, cx)
+    }
+
+    /// Whether the answer's body is over.
+    #[must_use]
+    pub fn is_end_stream(&self) -> bool {
+        self.down.is_done()
+    }
+
+    /// Bytes of the answer's body that are left, where known.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        self.down.remaining()
+    }
+
+    /// Whether nothing is left of an exchange, in either direction, and another may follow.
+    fn is_over(&self) -> bool {
+        self.down.is_done() && self.body.is_none() && self.out.is_empty() && self.input.bytes.is_empty()
+    }
+
+    /// Whether another exchange may follow this one; takes the connection to rest.
+    pub fn settle(&mut self) -> bool {
+        let good = self.keep && !self.deaf && self.is_over();
+        if good {
+            self.input.rest();
+        }
+        good
+    }
+
+    /// The bare stream and what was read beyond the head, after a 101.
+    #[must_use]
+    pub fn into_io(self) -> (Io, Input) {
+        (self.io, self.input)
+    }
+
+    fn drive_upload(&mut self, cx: &mut Context<'_>) -> Result<(), H1Fault> {
+        if self.body.is_none() && self.out.is_empty() {
+            return Ok(());
+        }
+        match self.poll_upload(cx) {
+            Poll::Ready(Err(UpFault::Body)) => Err(H1Fault::Body),
+            Poll::Ready(Err(UpFault::Deaf)) => {
+                // It may have answered before it closed (413, say): read on.
+                self.deaf = true;
+                self.body = None;
+                self.out = Outbox::default();
+                Ok(())
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Sends what is ready, joined: the head with the first of the body.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpFault>> {
+        loop {
+            let mut starved = self.body.is_none();
+            while !starved && !self.out.is_full() {
+                starved = !self.take_frame(cx)? || self.body.is_none();
+            }
+            ready!(self.out.poll_write(&mut self.io, cx)).map_err(|_| UpFault::Deaf)?;
+            if starved {
+                let flushed = Pin::new(&mut self.io).poll_flush(cx).map_err(|_| UpFault::Deaf);
+                return if self.body.is_none() { flushed } else { Poll::Pending };
+            }
+        }
+    }
+
+    /// `false`: the body has nothing ready.
+    fn take_frame(&mut self, cx: &mut Context<'_>) -> Result<bool, UpFault> {
+        let Some(body) = &mut self.body else { return Ok(false) };
+        match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(None) => {
+                self.out.put_end(self.up, None)?;
+                self.body = None;
+            }
+            Poll::Ready(Some(Err(_))) => return Err(UpFault::Body),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => {
+                    let last = body.is_end_stream();
+                    self.out.put_data(&mut self.up, data, last)?;
+                    if last {
+                        if self.up != Framing::Chunked {
+                            self.out.put_end(self.up, None)?;
+                        }
+                        self.body = None;
+                    }
+                }
+                Err(frame) => {
+                    self.out.put_end(self.up, frame.trailers_ref())?;
+                    self.body = None;
+                }
+            },
+        }
+        Ok(true)
+    }
+}
