@@ -241,26 +241,19 @@ impl DownBody {
 
     /// A version's answer.
     #[must_use]
-    pub const fn measured(measured: Measured) -> Self {
-        Self { kind: Kind::Measured(measured), busy: None, tags: None }
+    pub const fn measured(measured: Measured, tags: Tags) -> Self {
+        Self { kind: Kind::Measured(measured), busy: None, tags: Some(tags) }
     }
 
     /// What follows a 101.
     #[must_use]
-    pub fn tunnel(tunnel: Tunnel) -> Self {
-        Self { kind: Kind::Tunnel(Some(Box::new(tunnel))), busy: None, tags: None }
+    pub fn tunnel(tunnel: Tunnel, tags: Tags) -> Self {
+        Self { kind: Kind::Tunnel(Some(Box::new(tunnel))), busy: None, tags: Some(tags) }
     }
 
     /// Takes the tunnel out, to be carried once the head is written.
     pub fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
         if let Kind::Tunnel(tunnel) = &mut self.kind { tunnel.take() } else { None }
-    }
-
-    /// What serin says on the head of this answer.
-    #[must_use]
-    pub fn tagged(mut self, tags: Tags) -> Self {
-        self.tags = Some(tags);
-        self
     }
 
     /// What serin says on the head; to be put there once.
@@ -269,10 +262,8 @@ impl DownBody {
     }
 
     /// The connection is busy for as long as this body lives.
-    #[must_use]
-    pub fn keeping(mut self, busy: Busy) -> Self {
+    pub fn keep(&mut self, busy: Busy) {
         self.busy = Some(busy);
-        self
     }
 }
 

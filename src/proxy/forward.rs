@@ -118,7 +118,8 @@ pub(super) async fn send(
     }
     let (mut tried, mut connects, mut stale) = (None, 0, 0);
     loop {
-        let Some(endpoint) = cluster.pick(worker.clock.now(), worker.random(), tried) else {
+        let mut sent_at = worker.clock.now();
+        let Some(endpoint) = cluster.pick(sent_at, worker.random(), tried) else {
             return Err(Failure::Unsent(ProxyError::Overloaded));
         };
         let in_flight = endpoint.begin();
@@ -126,7 +127,11 @@ pub(super) async fn send(
         let kept = if stale < STALE_MOST { worker.pool.reuse(cluster, endpoint) } else { None };
         let lent = match kept {
             Some(lease) => Ok(lease),
-            None => Box::pin(worker.pool.lend(cluster, endpoint)).await,
+            None => {
+                let lent = Box::pin(worker.pool.lend(cluster, endpoint)).await;
+                sent_at = worker.clock.now();
+                lent
+            }
         };
         let lease = match lent {
             Ok(lease) => lease,
@@ -155,7 +160,6 @@ pub(super) async fn send(
             .then(|| again(&request))
             .flatten()
             .map(Box::new);
-        let sent_at = worker.clock.now();
         let sending = lease.send(request, line.path.as_str(), |out| {
             out.put_field(&header::HOST, line.host.as_bytes());
             if !in_map {

@@ -37,13 +37,14 @@ pub async fn handle(connection: &Rc<Connection>, request: Request<CallerBody>) -
     let view = worker.view();
     connection.bound_requests(view.snapshot().config.limits.requests_per_connection);
     let present = Present::scan(request.headers());
-    let response = match find(&view, connection, &request, present) {
+    let mut response = match find(&view, connection, &request, present) {
         Ok(Found::Rollout(routed)) => serve(connection, &routed, request, present, started).await,
         Ok(Found::Health) => health(connection),
         Err(error) => unrouted(connection, &view, &request, present, &error, started),
     };
-    let (parts, body) = response.into_parts();
-    Response::from_parts(parts, body.keeping(busy))
+    // In place: an answer is large, and every move of it a copy.
+    response.body_mut().keep(busy);
+    response
 }
 
 enum Found {
@@ -441,9 +442,9 @@ fn downward(
         }
         let idle = target.cluster.timeouts.first_byte;
         let tunnel = Tunnel { upstream, input, exchange, in_flight: answer.in_flight, admitted: answer.admitted, idle };
-        return Response::from_parts(parts, DownBody::tunnel(tunnel).tagged(tags));
+        return Response::from_parts(parts, DownBody::tunnel(tunnel, tags));
     }
     let idle = target.cluster.timeouts.idle;
     let body = Measured::new(incoming, exchange, answer.in_flight, answer.admitted, idle);
-    Response::from_parts(parts, DownBody::measured(body).tagged(tags))
+    Response::from_parts(parts, DownBody::measured(body, tags))
 }
