@@ -1,6 +1,8 @@
 //! Makes the tables of `docs/evaluator.md`: `cargo run --profile sim --example simulate -- TABLE [--full] [--seed N]`.
 //!
 //! TABLE is `aa` (healthy canaries), `regressions`, `outage` (answers until a dead canary is cut), or `promotion`.
+//! `--sample`: the traffic of the sample traces instead of the heavier one of the simulator; `--onset SECONDS`: of faults,
+//! after the stage began; `--alone`: neither rivals nor the judge that is told the onset, which take most of the time.
 
 #![expect(clippy::print_stdout, reason = "a tool prints")]
 
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use serin::judge::Policy;
 use sim::exact::{quantile, upper_bound};
 use sim::harm::Harm;
-use sim::kinds::{KINDS, STEADY, Traffic};
+use sim::kinds::{KINDS, SAMPLE, STEADY, Traffic};
 use sim::run::{POLICY, Result as Outcome, Trial, many};
 
 /// The columns of the rivals.
@@ -25,24 +27,41 @@ struct Options {
     threads: usize,
     length: f64,
     stages: Option<usize>,
+    base: Traffic,
+    onset: f64,
+    alone: bool,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let table = arguments.next().unwrap_or_default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut options = Options { full: false, seed: 1, only: None, threads, length: 3_600.0, stages: None };
+    let mut options = Options {
+        full: false,
+        seed: 1,
+        only: None,
+        threads,
+        length: 3_600.0,
+        stages: None,
+        base: STEADY,
+        onset: 600.0,
+        alone: false,
+    };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--full" => options.full = true,
             "--seed" => options.seed = arguments.next().ok_or("--seed wants a number")?.parse()?,
             "--length" => options.length = arguments.next().ok_or("--length wants seconds")?.parse()?,
             "--stages" => options.stages = Some(arguments.next().ok_or("--stages wants a number")?.parse()?),
+            "--sample" => options.base = SAMPLE,
+            "--alone" => options.alone = true,
+            "--onset" => options.onset = arguments.next().ok_or("--onset wants seconds")?.parse()?,
+            "--threads" => options.threads = arguments.next().ok_or("--threads wants a number")?.parse()?,
             "--only" => options.only = arguments.next(),
             other => {
-                return Err(
-                    format!("{other}: --full, --seed N, --stages N, --length SECONDS, --only NAME are known").into()
-                );
+                let known =
+                    "--full, --sample, --alone, --seed N, --stages N, --threads N, --length S, --onset S, --only NAME";
+                return Err(format!("{other}: {known} are known").into());
             }
         }
     }
@@ -120,12 +139,12 @@ struct Case {
     onset: f64,
 }
 
-fn cases() -> Vec<Case> {
-    let case = |name, harm, told, stated| Case { name, harm, traffic: STEADY, told, stated, onset: 600.0 };
-    let half = Traffic { rate: 40.0, weight: 0.5, ..STEADY };
-    let large = Traffic { rate: 60.0, weight: 0.5, ..STEADY };
-    let one = Traffic { rate: 100.0, weight: 0.01, users: 6_000, ..STEADY };
-    let two = Traffic { rate: 8.0, weight: 0.25, ..STEADY };
+fn cases(base: Traffic, onset: f64) -> Vec<Case> {
+    let case = |name, harm, told, stated| Case { name, harm, traffic: base, told, stated, onset };
+    let half = Traffic { rate: 40.0, weight: 0.5, ..base };
+    let large = Traffic { rate: 60.0, weight: 0.5, ..base };
+    let one = Traffic { rate: 100.0, weight: 0.01, users: 6_000, ..base };
+    let two = Traffic { rate: 8.0, weight: 0.25, ..base };
     let none = Harm::NONE;
     let outage = Harm { outage: true, ..none };
     let on = |traffic, case: Case| Case { traffic, ..case };
@@ -189,16 +208,21 @@ fn regressions(policy: &Arc<Policy>, options: &Options) {
     println!(
         "Median / 95 % delay in seconds from the onset; answers and users harmed by then (median); {stages} stages each.\n"
     );
-    println!("| fault | serin | stated | early | by | answers | users | told the onset | {} |", RIVALS.join(" | "));
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    if options.alone {
+        println!("| fault | serin | stated | early | by | answers | users |");
+        println!("|---|---|---|---|---|---|---|");
+    } else {
+        println!("| fault | serin | stated | early | by | answers | users | told the onset | {} |", RIVALS.join(" | "));
+        println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    }
     let (mut product, mut compared, mut stated_product, mut stated_compared) = (0.0, 0, 0.0, 0);
-    for case in cases().iter().filter(|case| wanted(options, case.name)) {
+    for case in cases(options.base, options.onset).iter().filter(|case| wanted(options, case.name)) {
         let trial = Trial {
             traffic: case.traffic,
             harm: case.harm,
             onset: case.onset,
-            rivals: true,
-            told: Some(case.told),
+            rivals: !options.alone,
+            told: (!options.alone).then_some(case.told),
             ..TRIAL
         };
         let results = many(policy, &trial, options.seed, stages, options.threads);
@@ -224,18 +248,18 @@ fn regressions(policy: &Arc<Policy>, options: &Options) {
         by.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let by: Vec<String> = by.into_iter().take(3).map(|(rule, count)| format!("{rule} {count}")).collect();
         let stated = if case.stated > 0.0 { format!("{}", case.stated) } else { String::new() };
-        println!(
-            "| {} | {} | {stated} | {early} | {} | {} | {} | {} | {} | {} | {} |",
+        print!(
+            "| {} | {} | {stated} | {early} | {} | {} | {} |",
             case.name,
             times(delays.clone(), results.len()),
             by.join(", "),
             middle(&results, |r| r.answers),
             middle(&results, |r| r.users),
-            times(told.clone(), results.len()),
-            rival(0),
-            rival(1),
-            rival(2),
         );
+        if !options.alone {
+            print!(" {} | {} | {} | {} |", times(told.clone(), results.len()), rival(0), rival(1), rival(2));
+        }
+        println!();
         let median = |values: &[f64]| {
             let mut sorted = values.to_vec();
             sorted.sort_by(f64::total_cmp);
@@ -252,10 +276,17 @@ fn regressions(policy: &Arc<Policy>, options: &Options) {
             stated_compared += 1;
         }
     }
+    let mean = |product: f64, of: i32| (product / f64::from(of)).exp();
+    println!();
+    if !options.alone {
+        println!(
+            "Median delay over that of the judge told the onset, geometric mean of {compared}: {:.2}.",
+            mean(product, compared)
+        );
+    }
     println!(
-        "\nMedian delay over that of the judge told the onset, geometric mean of {compared}: {:.2}; over the stated one, of {stated_compared}: {:.2}.",
-        (product / f64::from(compared)).exp(),
-        (stated_product / f64::from(stated_compared)).exp()
+        "Median delay over the stated one, geometric mean of {stated_compared}: {:.2}.",
+        mean(stated_product, stated_compared)
     );
 }
 
@@ -270,7 +301,7 @@ fn outage(policy: &Arc<Policy>, options: &Options) {
         [(4.0, 0.5, 600), (20.0, 0.05, 2_000), (40.0, 0.5, 600), (200.0, 0.1, 2_000), (200.0, 0.5, 2_000)]
     {
         for fast in [1.0, 0.5] {
-            let traffic = Traffic { rate, weight, users, fast, ..STEADY };
+            let traffic = Traffic { rate, weight, users, fast, ..options.base };
             let harm = Harm { outage: true, ..Harm::NONE };
             let trial = Trial { traffic, harm, onset: 120.0, length: 300.0, history: 300.0, ..TRIAL };
             let results = many(policy, &trial, options.seed, stages, options.threads);
@@ -298,7 +329,7 @@ fn outage(policy: &Arc<Policy>, options: &Options) {
 /// Canaries that are worse by the rollback margin, and equal ones: how many are promoted, and when.
 fn promotion(policy: &Arc<Policy>, options: &Options) {
     let stages = options.stages.unwrap_or(if options.full { 300 } else { 60 });
-    let traffic = Traffic { rate: 50.0, weight: 0.5, ..STEADY };
+    let traffic = Traffic { rate: 50.0, weight: 0.5, ..options.base };
     let none = Harm::NONE;
     let worse = [
         ("equal", none),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serin::judge::{Judge, Policy};
 use sim::exact::{quantile, upper_bound};
 use sim::harm::Harm;
-use sim::kinds::{KINDS, STEADY, Traffic};
+use sim::kinds::{KINDS, SAMPLE, STEADY, Traffic};
 use sim::rivals::mann_whitney;
 use sim::run::{POLICY, Result, Trial, many, stage};
 
@@ -81,6 +81,14 @@ fn latency_tokens_and_empty_answers_are_found_in_minutes() {
     found_within(240.0, Harm { latency: 1.7, ..Harm::NONE }, 2);
     found_within(240.0, Harm { tokens: 2.0, ..Harm::NONE }, 2);
     found_within(120.0, Harm { empty: 0.15, ..Harm::NONE }, 2);
+}
+
+#[test]
+fn on_traffic_like_the_samples_a_slow_first_token_is_found_within_the_stated_time() {
+    let trial = Trial { traffic: SAMPLE, harm: Harm { ttft: 2.0, ..Harm::NONE }, ..SHORT };
+    for result in many(&policy(), &trial, 100, 3, 2) {
+        assert!((0.0..=94.0).contains(&result.rollback.unwrap()), "{result:?}");
+    }
 }
 
 #[test]

@@ -126,7 +126,8 @@ impl Judge {
 
     fn proven(&self, now: Mono) -> String {
         let state = &self.state;
-        let rules = self.policy.rules.iter().zip(&state.cases).filter(|(rule, case)| rule.required || case.seen > 0);
+        let asked = |(rule, case): &(&Rule, &Case)| rule.required || (case.seen > 0 && !rule.is_alarm());
+        let rules = self.policy.rules.iter().zip(&state.cases).filter(asked);
         format!(
             "all {} rules proven not worse over {:.0} s: {} canary answers from {:.1} effective users",
             rules.count(),
@@ -207,7 +208,7 @@ fn lack_of(case: &mut Case, rule: &Rule, bar: f64, now: Mono, elapsed_s: f64) ->
     if external && case.seen > 0 && now.since(Mono(case.last)) > rule.stale {
         return Some(Lack::Stale { silent_s: now.since(Mono(case.last)).as_secs_f64() });
     }
-    case.lacks(rule, bar, elapsed_s)
+    case.lacks(rule, bar, elapsed_s).filter(|_| !rule.is_alarm())
 }
 
 /// A rollback's numbers.

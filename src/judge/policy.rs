@@ -342,7 +342,8 @@ impl Rule {
             .collect()
     }
 
-    /// The stall rule: no first byte by four times stable's p99. Hard: neither warm-up nor cut apply.
+    /// The stall rule: no first byte by four times stable's p99. Hard: neither warm-up nor cut apply. Not required, so that it
+    /// is never what a stage waits for: its proof would ask 300 to 500 canary answers of stages that ask for fewer.
     #[must_use]
     pub fn stall() -> Self {
         let mut rule =
@@ -350,6 +351,13 @@ impl Rule {
         rule.hard = true;
         rule.required = false;
         rule
+    }
+
+    /// Whether it is an alarm and no gate: a hard rule that nobody asked for (the stall rule that serin adds). It rolls back,
+    /// and no stage waits for its proof.
+    #[must_use]
+    pub fn is_alarm(&self) -> bool {
+        self.hard && !self.required
     }
 
     /// Whether it has a hard twin beside it (every error rate has).

@@ -36,6 +36,7 @@ impl Judge {
             _ if case.seen == 0 && !rule.required => GateResult::Unarmed,
             _ if state.stage.is_none() || !state.fresh => GateResult::Inconclusive,
             (Some(_), None) => GateResult::Inconclusive,
+            (None, None) if rule.is_alarm() && case.proof <= promote_bar => GateResult::Inconclusive,
             (None, None) => GateResult::Pass,
         };
         let (stable, canary) = values(case, rule);
@@ -54,6 +55,9 @@ impl Judge {
             (Some((_, reason)), _, _) => format!("worse than stable: {reason}"),
             (None, Some(lack), _) => lack.to_string(),
             (None, None, GateResult::Unarmed) => "its source has never spoken: shown, not required".to_owned(),
+            (None, None, GateResult::Inconclusive) if rule.is_alarm() => {
+                "an alarm: it can roll back, and no stage waits for its proof".to_owned()
+            }
             (None, None, GateResult::Inconclusive) => "no stage has been entered".to_owned(),
             (None, None, _) => format!("proven not worse: log evidence {promote:.1} > {promote_bar:.1}"),
         };

@@ -264,7 +264,7 @@ impl World {
         let since = at - self.times.stage;
         let cold = if canary && since < 45.0 { 1.0 + (traffic.cold - 1.0) * (1.0 - since / 45.0) } else { 1.0 };
         let slow = person.speed * shared * cold * harm.latency;
-        let mut ttft = traffic.ttft_s * dice.log_normal(0.5) * slow * harm.ttft;
+        let mut ttft = traffic.ttft_s * dice.log_normal(traffic.ttft_sigma) * slow * harm.ttft;
         let mut took = ttft + tokens * traffic.s_per_token * dice.log_normal(0.2) * slow;
         if in_tail {
             took *= harm.latency_tail;
