@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -13,12 +14,16 @@ use crate::names::Wall;
 
 /// Tokens remembered by a worker; a verification costs tens of microseconds, a look-up one.
 const REMEMBERED: usize = 4_096;
+/// How far ahead of ours the issuer's clock may be: a fresh token whose `nbf` is now is no token of the future.
+const SKEW_S: f64 = 60.0;
 
 /// The claims of one token. `a.b` asks for a claim inside a claim.
 #[derive(Clone, Debug, Default)]
 pub struct Claims {
     texts: HashMap<String, String>,
-    expires_s: Option<i64>,
+    /// From when on, and before when, in seconds of the Unix epoch; fractions are allowed (RFC 7519 section 2).
+    not_before_s: Option<f64>,
+    expires_s: Option<f64>,
 }
 
 impl Claims {
@@ -28,10 +33,18 @@ impl Claims {
         self.texts.get(name).map(String::as_str)
     }
 
-    fn from_value(value: &Value) -> Self {
-        let mut claims = Claims { texts: HashMap::new(), expires_s: value.get("exp").and_then(Value::as_i64) };
+    /// `None` where a time of it is no number: what cannot be checked is not believed.
+    fn from_value(value: &Value) -> Option<Self> {
+        let time = |name: &str| value.get(name).map_or(Some(None), |at| at.as_f64().map(Some));
+        let (not_before_s, expires_s) = (time("nbf")?, time("exp")?);
+        let mut claims = Claims { texts: HashMap::new(), not_before_s, expires_s };
         flatten("", value, 0, &mut claims.texts);
-        claims
+        Some(claims)
+    }
+
+    fn hold_at(&self, now: Wall) -> bool {
+        let now_s = now.0 as f64 / 1_000.0;
+        self.not_before_s.is_none_or(|from| from <= now_s + SKEW_S) && self.expires_s.is_none_or(|until| now_s < until)
     }
 }
 
@@ -56,9 +69,12 @@ fn flatten(prefix: &str, value: &Value, depth: u8, out: &mut HashMap<String, Str
     }
 }
 
-/// A worker's memory of tokens: by 128-bit hash, never the token itself.
+/// A worker's memory of tokens: by the keys that judged them and a 128-bit hash, never the token itself.
 #[derive(Debug, Default)]
-pub struct ClaimsCache(RefCell<HashMap<u128, Option<Rc<Claims>>>>);
+pub struct ClaimsCache(RefCell<HashMap<Name, Option<Rc<Claims>>>>);
+
+/// Where the keys lie, and the token's hash.
+type Name = (usize, u128);
 
 impl ClaimsCache {
     /// Forgets everything: the keys may have changed.
@@ -69,16 +85,17 @@ impl ClaimsCache {
     /// The claims of `token` as far as they are to be believed now.
     #[must_use]
     pub fn read(&self, jwt: &Jwt, token: &str, now: Wall) -> Option<Rc<Claims>> {
-        // The keys are part of the name: a token good for one rollout says nothing to another.
+        // The keys are part of the name: a token good for one rollout says nothing to another. They live, and stay where
+        // they are, as long as the configuration for which this memory is kept.
         let keys = match jwt {
-            Jwt::Unverified => 0u128,
-            Jwt::Verified { keys: JwtKeys::Jwks(set), .. } => std::ptr::from_ref(set.as_ref()).addr() as u128,
-            Jwt::Verified { keys: JwtKeys::Pem(pem), .. } => xxh3_128(pem),
+            Jwt::Unverified => 0,
+            Jwt::Verified { keys: JwtKeys::Jwks(set), .. } => std::ptr::from_ref(set.as_ref()).addr(),
+            Jwt::Verified { keys: JwtKeys::Pem(pem), .. } => pem.as_ptr().addr(),
         };
-        let name = xxh3_128(token.as_bytes()) ^ keys.rotate_left(64);
+        let name = (keys, xxh3_128(token.as_bytes()));
         let known = self.0.borrow().get(&name).cloned();
         let claims = known.unwrap_or_else(|| {
-            let fresh = verify(jwt, token).map(|value| Rc::new(Claims::from_value(&value)));
+            let fresh = verify(jwt, token).and_then(|value| Claims::from_value(&value)).map(Rc::new);
             let mut all = self.0.borrow_mut();
             if all.len() >= REMEMBERED {
                 all.clear();
@@ -86,38 +103,52 @@ impl ClaimsCache {
             all.insert(name, fresh.clone());
             fresh
         });
-        claims.filter(|claims| claims.expires_s.is_none_or(|at| at > now.0 / 1_000))
+        claims.filter(|claims| claims.hold_at(now))
     }
 }
 
 fn verify(jwt: &Jwt, token: &str) -> Option<Value> {
-    match jwt {
-        Jwt::Unverified => unverified(token),
-        Jwt::Verified { keys, .. } => {
-            let header = decode_header(token).ok()?;
-            let key = match keys {
-                JwtKeys::Jwks(set) => {
-                    let jwk = match &header.kid {
-                        Some(kid) => set.find(kid)?,
-                        None => set.keys.first()?,
-                    };
-                    DecodingKey::from_jwk(jwk).ok()?
-                }
-                JwtKeys::Pem(pem) => match header.alg {
-                    Algorithm::ES256 | Algorithm::ES384 => DecodingKey::from_ec_pem(pem).ok()?,
-                    Algorithm::EdDSA => DecodingKey::from_ed_pem(pem).ok()?,
-                    Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => return None,
-                    _ => DecodingKey::from_rsa_pem(pem).ok()?,
-                },
+    let keys = match jwt {
+        Jwt::Unverified => return unverified(token),
+        Jwt::Verified { keys, .. } => keys,
+    };
+    let header = decode_header(token).ok()?;
+    match keys {
+        JwtKeys::Jwks(set) => set
+            .keys
+            .iter()
+            .filter(|jwk| may_sign(jwk, &header))
+            .filter_map(|jwk| DecodingKey::from_jwk(jwk).ok())
+            .find_map(|key| signed(token, header.alg, &key)),
+        JwtKeys::Pem(pem) => {
+            let key = match header.alg {
+                Algorithm::ES256 | Algorithm::ES384 => DecodingKey::from_ec_pem(pem),
+                Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
+                // A public key is no shared secret: everybody has it.
+                Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => return None,
+                _ => DecodingKey::from_rsa_pem(pem),
             };
-            let mut validation = Validation::new(header.alg);
-            validation.validate_aud = false;
-            validation.required_spec_claims.clear();
-            // Expiry is asked at each use, of a remembered token too.
-            validation.validate_exp = false;
-            decode::<Value>(token, &key, &validation).ok().map(|data| data.claims)
+            signed(token, header.alg, &key.ok()?)
         }
     }
+}
+
+/// Whether the key is one for such tokens: of the name they give, if they give one, and for their algorithm
+/// (RFC 7517 sections 4.2, 4.4 and 4.5).
+fn may_sign(jwk: &Jwk, header: &Header) -> bool {
+    let named = header.kid.is_none() || jwk.common.key_id == header.kid;
+    let signs = !matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption));
+    named && signs && jwk.common.key_algorithm.is_none_or(|of| of == KeyAlgorithm::from(header.alg))
+}
+
+/// The claims, if the key has signed them; a key of another family than the algorithm's has not.
+fn signed(token: &str, algorithm: Algorithm, key: &DecodingKey) -> Option<Value> {
+    let mut validation = Validation::new(algorithm);
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    // Its time is asked at each use, of a remembered token too.
+    validation.validate_exp = false;
+    decode::<Value>(token, key, &validation).ok().map(|data| data.claims)
 }
 
 fn unverified(token: &str) -> Option<Value> {

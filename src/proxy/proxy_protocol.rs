@@ -74,18 +74,17 @@ fn look(seen: &[u8]) -> io::Result<Look> {
 
 fn line_source(line: &[u8]) -> io::Result<Option<SocketAddr>> {
     let text = std::str::from_utf8(line).map_err(|_| broken("the PROXY line is no text"))?.trim_end_matches("\r\n");
-    let mut words = text.split(' ').skip(1);
-    match words.next() {
-        Some("UNKNOWN") => Ok(None),
-        Some(family @ ("TCP4" | "TCP6")) => {
-            let ip: Option<IpAddr> = words.next().and_then(|ip| ip.parse().ok());
-            let port = words.nth(1).and_then(|port| port.parse().ok());
-            match (ip, port) {
-                (Some(ip), Some(port)) if ip.is_ipv4() == (family == "TCP4") => Ok(Some(SocketAddr::new(ip, port))),
-                _ => Err(broken("the PROXY line names no address")),
+    let words: Vec<&str> = text.split(' ').collect();
+    match words[..] {
+        [_, "UNKNOWN", ..] => Ok(None),
+        [_, family @ ("TCP4" | "TCP6"), from, to, from_port, to_port] => {
+            let ip = |text: &str| text.parse::<IpAddr>().ok().filter(|ip| ip.is_ipv4() == (family == "TCP4"));
+            match (ip(from), ip(to), from_port.parse(), to_port.parse::<u16>()) {
+                (Some(ip), Some(_), Ok(port), Ok(_)) => Ok(Some(SocketAddr::new(ip, port))),
+                _ => Err(broken("the PROXY line names no addresses")),
             }
         }
-        _ => Err(broken("the PROXY line names no family")),
+        _ => Err(broken("the PROXY line is no family and two addresses")),
     }
 }
 

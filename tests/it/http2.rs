@@ -1,10 +1,8 @@
 //! HTTP/2 and TLS: by prior knowledge and by ALPN, towards callers and towards upstreams, and every way between the two versions.
 
-use std::net::TcpStream;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request};
-use rustls_pki_types::ServerName;
 
 use super::support::{Certificate, Client, H2, PATIENCE, Proxy, Upstream, Upstream2, chat, eventually, now, stable};
 
@@ -233,7 +231,7 @@ fn tls_chooses_the_version_by_alpn_and_by_handshake() {
         let mut h2 = H2::tls(proxy.addr, certificate.client(&["h2", "http/1.1"], &[version]));
         assert_eq!(h2.ask(get("/"), "", None).unwrap().0.status, 200);
         for alpn in [&["http/1.1"][..], &[]] {
-            let mut client = tls(&proxy, &certificate, alpn, version);
+            let mut client = Client::tls(proxy.addr, certificate.client(alpn, &[version]));
             client.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
             assert_eq!(client.response().unwrap().status, 200);
             assert_eq!(upstream.last().header("x-forwarded-proto"), Some("https"));
@@ -246,20 +244,6 @@ fn tls_chooses_the_version_by_alpn_and_by_handshake() {
     plain.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     assert!(plain.ends(PATIENCE));
     assert_eq!(upstream.requests().len(), before);
-}
-
-fn tls(
-    proxy: &Proxy,
-    certificate: &Certificate,
-    alpn: &[&str],
-    version: &'static rustls::SupportedProtocolVersion,
-) -> Client {
-    let tcp = TcpStream::connect(proxy.addr).unwrap();
-    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let session = rustls::ClientConnection::new(certificate.client(alpn, &[version]), name).unwrap();
-    let stream = rustls::StreamOwned::new(session, tcp.try_clone().unwrap());
-    Client::over(tcp, Box::new(stream))
 }
 
 #[test]

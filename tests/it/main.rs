@@ -6,9 +6,12 @@ mod framing;
 mod heads;
 mod http2;
 mod limits;
+mod mutual_tls;
+mod proxy_protocol;
 mod sums;
 #[expect(dead_code, unused_imports, reason = "words of a language that the tests grow into")]
 mod support;
+mod tokens;
 mod tunnels;
 mod units;
 mod upstream_faults;

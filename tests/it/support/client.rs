@@ -2,7 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 
 use super::PATIENCE;
 use super::strict::{Part, Response, find, read_response, show};
@@ -35,10 +39,7 @@ pub enum NoAnswer {
 
 impl Client {
     pub fn connect(addr: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(addr).unwrap();
-        tcp.set_nodelay(true).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+        let tcp = Self::socket(addr);
         Self { stream: Box::new(tcp.try_clone().unwrap()), tcp, seen: Vec::new() }
     }
 
@@ -47,9 +48,41 @@ impl Client {
         Self { stream, tcp, seen: Vec::new() }
     }
 
+    /// Over TLS, to `localhost`.
+    pub fn tls(addr: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        let tcp = Self::socket(addr);
+        let stream = Self::session(tcp.try_clone().unwrap(), config);
+        Self::over(tcp, stream)
+    }
+
+    /// A socket that waits no longer than tests do.
+    pub fn socket(addr: SocketAddr) -> TcpStream {
+        let tcp = TcpStream::connect(addr).unwrap();
+        tcp.set_nodelay(true).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+        tcp
+    }
+
+    /// TLS to `localhost` over a socket; the handshake happens with the first bytes.
+    pub fn session(tcp: TcpStream, config: Arc<ClientConfig>) -> Box<dyn Stream> {
+        let name = ServerName::try_from("localhost").unwrap();
+        Box::new(StreamOwned::new(ClientConnection::new(config, name).unwrap(), tcp))
+    }
+
     /// Sends bytes; a peer that has already closed is no fault here.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         drop(self.stream.write_all(bytes.as_ref()).and_then(|()| self.stream.flush()));
+    }
+
+    /// Sends bytes; `false` when the other side takes no more for as long as writes wait.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).and_then(|()| self.stream.flush()).is_ok()
+    }
+
+    /// How long writes wait.
+    pub fn write_patience(&self, patience: Duration) {
+        self.tcp.set_write_timeout(Some(patience)).unwrap();
     }
 
     /// How long reads wait.
@@ -78,6 +111,11 @@ impl Client {
     /// What was read and not yet taken.
     pub fn seen(&self) -> &[u8] {
         &self.seen
+    }
+
+    /// Forgets the first bytes of what was read.
+    pub fn consume(&mut self, n: usize) {
+        self.seen.drain(..n);
     }
 
     /// Takes what was read.

@@ -162,11 +162,16 @@ pub struct Upstream2 {
 
 impl Upstream2 {
     pub fn start(certificate: Option<&Certificate>) -> Self {
+        Self::serving(certificate.map(|c| c.server("h2")))
+    }
+
+    /// With this face towards callers; plain without one.
+    pub fn serving(tls: Option<Arc<ServerConfig>>) -> Self {
         let runtime = runtime();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         let (seen, reset) = (Arc::<Mutex<Vec<Seen>>>::default(), Arc::<Mutex<Vec<serin::names::Mono>>>::default());
-        let tls = certificate.map(|c| tokio_rustls::TlsAcceptor::from(c.server("h2")));
+        let tls = tls.map(tokio_rustls::TlsAcceptor::from);
         let shared = (Arc::clone(&seen), Arc::clone(&reset));
         runtime.spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {

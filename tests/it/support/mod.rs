@@ -1,5 +1,6 @@
 //! What the tests stand on: serin in this process, a raw client, a raw scripted upstream, and a strict reader of HTTP/1.
 
+mod authority;
 mod client;
 mod h2;
 mod proxy;
@@ -7,6 +8,7 @@ mod strict;
 mod time;
 mod upstream;
 
+pub use authority::{Authority, Identity};
 pub use client::{Client, NoAnswer, Stream};
 pub use h2::{Certificate, H2, Upstream2};
 pub use proxy::{Proxy, canary, chat, nobody, stable};
