@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
@@ -33,6 +34,9 @@ use crate::config::Limits;
 use crate::measure::gauges::Limit;
 use crate::names::Mono;
 use crate::upstream::connect::LocalExecutor;
+
+/// How long an idle connection has for its farewell.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a connection is doing, noted by its own task, looked at by the sweep.
 #[derive(Debug)]
@@ -176,9 +180,13 @@ impl Connections {
     pub fn sweep(&self, worker: &Worker, limits: &Limits) {
         let now = worker.deadlines.coarse_now();
         for state in self.places.borrow().iter().flatten() {
-            if let Some(limit) = state.overdue(now, limits) {
+            let Some(limit) = state.overdue(now, limits) else { continue };
+            if limit != Limit::Idle || state.order.get() != Order::Drain {
                 worker.gauges.hit(limit);
                 state.order(if limit == Limit::Idle { Order::Drain } else { Order::Close });
+            } else if now.since(state.idle_since.get()) > limits.idle + FAREWELL {
+                // HTTP/2's farewell waits for a preface or a pong that may never come.
+                state.order(Order::Close);
             }
         }
     }

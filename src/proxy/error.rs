@@ -1,7 +1,7 @@
 //! What serin answers itself: few typed errors, each with its side, status and outcome, in the shape of the protocol.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::DownBody;
@@ -167,6 +167,9 @@ impl ProxyError {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
         if let Some(id) = request_id {
             headers.insert(HeaderName::from_static("x-request-id"), id.clone());
         }
@@ -210,6 +213,111 @@ impl ProxyError {
                 });
                 ("application/problem+json", json(problem))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The error, its status, its `Proxy-Status`, and the kind that OpenAI's and Anthropic's clients are told.
+    type Row = (ProxyError, u16, &'static str, &'static str, &'static str);
+
+    fn all() -> Vec<Row> {
+        let connect = |kind| ProxyError::Connect(ConnectError::Tcp(io::Error::from(kind)));
+        let tls = |why: &str| ProxyError::Connect(ConnectError::Tls(io::Error::other(why.to_owned())));
+        let (bad, server) = ("invalid_request_error", "server_error");
+        vec![
+            (ProxyError::BadRequest("why"), 400, "http_request_error", bad, bad),
+            (ProxyError::CallerLeft, 400, "http_request_error", bad, bad),
+            (ProxyError::HeadTooLarge("why"), 431, "http_request_error", bad, bad),
+            (ProxyError::Version, 505, "http_request_error", server, "api_error"),
+            (ProxyError::UriTooLong, 414, "http_request_error", bad, bad),
+            (ProxyError::BodyTooLarge, 413, "http_request_error", bad, "request_too_large"),
+            (ProxyError::RewriteTooLarge, 413, "http_request_error", bad, "request_too_large"),
+            (ProxyError::BodyStalled, 408, "http_request_error", bad, bad),
+            (ProxyError::Method, 405, "http_request_error", bad, bad),
+            (ProxyError::NoRoute, 404, "destination_not_found", bad, "not_found_error"),
+            (ProxyError::Overloaded, 503, "connection_limit_reached", server, "overloaded_error"),
+            (ProxyError::Connect(ConnectError::Unresolved), 503, "dns_error", server, "overloaded_error"),
+            (connect(io::ErrorKind::ConnectionRefused), 502, "connection_refused", server, "api_error"),
+            (connect(io::ErrorKind::HostUnreachable), 502, "destination_unavailable", server, "api_error"),
+            (tls("invalid peer certificate"), 502, "tls_certificate_error", server, "api_error"),
+            (tls("no version in common"), 502, "tls_protocol_error", server, "api_error"),
+            (
+                ProxyError::Connect(ConnectError::TimedOut(Duration::from_secs(1))),
+                504,
+                "connection_timeout",
+                server,
+                "timeout_error",
+            ),
+            (ProxyError::Reset, 502, "connection_terminated", server, "api_error"),
+            (ProxyError::Protocol, 502, "http_protocol_error", server, "api_error"),
+            (ProxyError::FirstByte, 504, "http_response_timeout", server, "timeout_error"),
+            (ProxyError::Local, 500, "proxy_internal_error", server, "api_error"),
+        ]
+    }
+
+    #[test]
+    fn every_error_has_its_status_headers_and_the_body_that_the_protocols_clients_read() {
+        let id = HeaderValue::from_static("r-1");
+        for (error, status, proxy_status, openai, anthropic) in all() {
+            let message = error.to_string();
+            let mcp = if status >= 500 { -32603 } else { -32600 };
+            for (protocol, media, expect) in [
+                (
+                    Protocol::OpenAi,
+                    "application/json",
+                    json!({"error": {"message": message, "type": openai, "param": null, "code": proxy_status}}),
+                ),
+                (
+                    Protocol::Anthropic,
+                    "application/json",
+                    json!({"type": "error", "error": {"type": anthropic, "message": message}}),
+                ),
+                (
+                    Protocol::Mcp,
+                    "application/json",
+                    json!({"jsonrpc": "2.0", "id": null, "error": {"code": mcp, "message": message}}),
+                ),
+                (
+                    Protocol::Http,
+                    "application/problem+json",
+                    json!({
+                        "type": "about:blank",
+                        "title": error.status().canonical_reason(),
+                        "status": status,
+                        "detail": message,
+                    }),
+                ),
+            ] {
+                let response = error.response(protocol, Some(&id));
+                let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
+                let (kind, body) = error.shape(protocol);
+                assert_eq!((response.status().as_u16(), kind), (status, media), "{error:?}");
+                assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expect, "{error:?}");
+                assert_eq!(header("content-type"), Some(media));
+                assert_eq!(header("content-length"), Some(body.len().to_string().as_str()));
+                assert_eq!(header("proxy-status"), Some(format!("serin; error={proxy_status}").as_str()), "{error:?}");
+                assert_eq!(header("retry-after"), (status == 503).then_some("1"), "{error:?}");
+                assert_eq!(header("allow").is_some(), status == 405, "{error:?}");
+                assert_eq!((header("cache-control"), header("x-request-id")), (Some("no-store"), Some("r-1")));
+            }
+            let blame = (error.side(), error.outcome());
+            let fits = match blame.0 {
+                Side::Upstream => matches!(blame.1, Outcome::UpstreamError | Outcome::Timeout),
+                Side::Local => blame.1 == Outcome::Local,
+                Side::Downstream => {
+                    matches!(blame.1, Outcome::ClientError | Outcome::Refused | Outcome::Cancelled)
+                }
+            };
+            assert!(fits, "{error:?}: {blame:?}");
         }
     }
 }

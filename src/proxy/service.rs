@@ -68,6 +68,10 @@ fn find(
         connection.worker.gauges.hit(Limit::UriBytes);
         return Err(ProxyError::UriTooLong);
     }
+    if request.version() == Version::HTTP_2 && request.headers().len() > limits.headers {
+        connection.worker.gauges.hit(Limit::Headers);
+        return Err(ProxyError::HeadTooLarge("the request has more header fields than the limit"));
+    }
     let host = head::check(request, present)?;
     if connection.listening.config.health.as_deref() == Some(uri.path()) {
         return Ok(Found::Health);

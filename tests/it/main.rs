@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 mod failures;
+mod floods;
+mod frames;
 mod framing;
 mod heads;
 mod http2;

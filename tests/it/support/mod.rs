@@ -2,6 +2,7 @@
 
 mod authority;
 mod client;
+pub mod frames;
 mod h2;
 mod proxy;
 mod strict;

@@ -136,6 +136,11 @@ impl Upstream {
         self.log.0.lock().unwrap().closed[0]
     }
 
+    /// When each connection was found closed by serin.
+    pub fn closed(&self) -> Vec<Mono> {
+        self.log.0.lock().unwrap().closed.clone()
+    }
+
     fn until(&self, what: &str, done: impl Fn(&Log) -> bool) {
         let log = self.log.0.lock().unwrap();
         let (log, late) = self.log.1.wait_timeout_while(log, PATIENCE, |log| !done(log)).unwrap();
