@@ -158,6 +158,15 @@ fn process_wide(cx: &Context) -> Vec<MetricFamily> {
     for (rollout, reason, value) in gauges.rollbacks.all() {
         count(&mut rollbacks, &[("rollout", rollout.as_str()), ("reason", &reason)], value as f64);
     }
+    let mut pulses = family(
+        "serin_worker_heartbeat_timestamp_seconds",
+        "When the worker last showed itself, seconds since 1970.",
+        GAUGE,
+    );
+    let (now, wall_s) = (cx.parts().clock.now(), cx.parts().clock.wall().0 as f64 / 1e3);
+    for (worker, silence) in gauges.pulses.silences(now) {
+        gauge(&mut pulses, &[("worker", &worker.to_string())], wall_s - silence.as_secs_f64());
+    }
     let connections = gauges.connections.load(Ordering::Relaxed) as f64;
     let dropped = gauges.observations_dropped.load(Ordering::Relaxed) as f64;
     let good = f64::from(u8::from(gauges.reload_good.load(Ordering::Relaxed)));
@@ -184,6 +193,7 @@ fn process_wide(cx: &Context) -> Vec<MetricFamily> {
             GAUGE,
             good_at,
         ),
+        pulses,
         rollbacks,
         build,
     ]

@@ -1,6 +1,7 @@
 //! `/livez`, `/readyz`, `/metrics`: for kubelets and scrapers, without a token.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,9 +11,21 @@ use super::context::Context;
 use super::metrics;
 use crate::names::Arm;
 
-/// `GET /livez`: the process answers. A stale evaluator alarms elsewhere; it is no reason to be restarted.
-pub async fn livez() -> &'static str {
-    "ok\n"
+/// A worker that is silent for so long hangs: two hundred sweeps have not come. Long, because the remedy cuts every
+/// stream of the process.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// `GET /livez`: the process answers, and every worker is alive. It speaks for the data plane alone: a stale evaluator
+/// alarms elsewhere and is no reason to be restarted.
+pub async fn livez(State(cx): State<Context>) -> Response {
+    let now = cx.parts().clock.now();
+    match cx.parts().gauges.pulses.silences(now).max_by_key(|(_, silence)| *silence) {
+        Some((worker, silence)) if silence > SILENCE => {
+            let why = format!("not live: worker {worker} has been silent for {} s\n", silence.as_secs());
+            (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+        }
+        _ => "ok\n".into_response(),
+    }
 }
 
 /// `GET /readyz`: listeners are bound, nobody has said stop, and stable has an endpoint in use.

@@ -105,7 +105,7 @@ pub fn bench(tokens: &str) -> Bench {
     let live = Live::new(prepared.merge(|_| Runtime::default()));
     let (mailbox, inbox) = mailbox();
     let clock = Clock::manual(START);
-    let (board, heartbeat, gauges) = (Board::default(), Heartbeat::default(), Arc::new(Gauges::default()));
+    let (board, heartbeat, gauges) = (Board::default(), Heartbeat::default(), Arc::new(Gauges::new(2, clock.now())));
     let journal = Arc::new(Journal::memory().unwrap());
     gauges.serving.store(true, Ordering::Relaxed);
     heartbeat.beat(clock.now(), clock.wall());

@@ -382,6 +382,28 @@ async fn readiness_follows_listeners_drain_and_stable() {
 }
 
 #[tokio::test]
+async fn liveness_is_that_of_every_worker_and_not_of_the_evaluator() {
+    let bench = bench("");
+    let live = async || bench.ask("GET", "/livez", "").await;
+    bench.clock.advance(Duration::from_secs(10));
+    assert_eq!(live().await.status, 200);
+    bench.gauges.pulses.beat(0, bench.clock.now());
+    bench.clock.advance(Duration::from_secs(2));
+    let seen = live().await;
+    assert_eq!((seen.status.as_u16(), seen.text.as_str()), (503, "not live: worker 1 has been silent for 12 s\n"));
+    let text = bench.ask("GET", "/metrics", "").await.text;
+    let wall_s = bench.clock.wall().0 / 1_000;
+    for (worker, silence) in [(0, 2), (1, 12)] {
+        let line = format!("serin_worker_heartbeat_timestamp_seconds{{worker=\"{worker}\"}} {}", wall_s - silence);
+        assert!(text.contains(&line), "{line}");
+    }
+    // One that has ended as it was told to is silent by right; the evaluator, silent for as long, is not asked.
+    bench.gauges.pulses.rest(1);
+    assert_eq!(live().await.status, 200);
+    assert!(!bench.ask("GET", "/metrics", "").await.text.contains("{worker=\"1\"}"));
+}
+
+#[tokio::test]
 async fn which_says_where_a_unit_goes_and_what_could_change_it() {
     let bench = bench("");
     bench.running(50.0);

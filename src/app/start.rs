@@ -74,7 +74,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     let resolver = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     resolver.block_on(health::resolve_all(&registry));
     let live = Live::new(prepared.merge(|_| Runtime::default()));
-    let gauges = Arc::new(Gauges::default());
+    let gauges = Arc::new(Gauges::new(workers, clock.now()));
     gauges.reloaded(true, clock.wall());
     let (mailbox, inbox) = crate::evaluator::mailbox::mailbox();
     let (board, heartbeat) = (Board::default(), Heartbeat::default());

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::names::{RolloutName, Wall};
+use super::pulse::Pulses;
+use crate::names::{Mono, RolloutName, Wall};
 
 /// A bound of the data plane, named after its key in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,6 +101,8 @@ pub struct Gauges {
     pub serving: AtomicBool,
     /// Rollbacks since the start. Written by the evaluator when it carries out a latch.
     pub rollbacks: Rollbacks,
+    /// The workers' signs of life.
+    pub pulses: Pulses,
 }
 
 /// Most pairs of rollout and reason that are counted apart.
@@ -128,6 +131,12 @@ impl Rollbacks {
 }
 
 impl Gauges {
+    /// Of so many workers, all alive at `now`.
+    #[must_use]
+    pub fn new(workers: usize, now: Mono) -> Self {
+        Self { pulses: Pulses::new(workers, now), ..Self::default() }
+    }
+
     /// Counts a request or connection that ran into a bound.
     pub fn hit(&self, limit: Limit) {
         if let Some(count) = self.limit_hits.get(limit.index()) {

@@ -3,6 +3,7 @@
 pub mod cost;
 pub mod gauges;
 pub mod observation;
+pub mod pulse;
 pub mod recorder;
 pub mod ring;
 

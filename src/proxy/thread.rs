@@ -58,21 +58,24 @@ async fn serve(
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sweeps = 0u32;
     let mut open = true;
+    let rest = || worker.gauges.pulses.rest(worker.index);
     loop {
         let state = *shutdown.borrow_and_update();
         match state {
             Shutdown::Run => {}
             Shutdown::Announce => worker.connections.begin_drain(),
             Shutdown::Drain => worker.connections.drain_all(),
-            Shutdown::Now => return,
+            Shutdown::Now => return rest(),
         }
         if state >= Shutdown::Drain && !open && worker.connections.is_empty() {
-            return;
+            return rest();
         }
         tokio::select! {
             biased;
             _ = sweep.tick() => {
-                worker.deadlines.sweep(worker.clock.now());
+                let now = worker.clock.now();
+                worker.deadlines.sweep(now);
+                worker.gauges.pulses.beat(worker.index, now);
                 sweeps = sweeps.wrapping_add(1);
                 if sweeps.is_multiple_of(CONNECTIONS_EVERY) {
                     let view = worker.view();
@@ -85,7 +88,7 @@ async fn serve(
                 Some(handed) => take(&worker, handed),
                 None => open = false,
             },
-            changed = shutdown.changed() => if changed.is_err() { return },
+            changed = shutdown.changed() => if changed.is_err() { return rest() },
         }
     }
 }
