@@ -10,7 +10,7 @@ use super::tracer::TracedJudge;
 use super::view::RolloutView;
 use crate::config;
 use crate::journal::Failure;
-use crate::judge::{Fact, Verdict};
+use crate::judge::{Fact, Policy, Verdict};
 use crate::names::{Arm, Mono, RolloutName};
 use crate::rollout::{Effect, State, Terms};
 use crate::snapshot::{Fixed, Latch, Runtime};
@@ -28,6 +28,8 @@ pub struct Case {
     pub state: State,
     /// Its evidence.
     pub judge: TracedJudge,
+    /// The gates that the guard was told of.
+    pub guarded: Option<Arc<Policy>>,
     /// The judge's last word.
     pub verdict: Verdict,
     /// What people see of its arms.
@@ -136,6 +138,7 @@ impl Case {
             name: config.name.clone(),
             terms: terms(config),
             judge: TracedJudge::new(Arc::clone(&config.policy), now),
+            guarded: None,
             verdict: Verdict::Hold { missing: Vec::new(), reason: "nothing has been judged yet".to_owned() },
             counts: Counts::default(),
             pending: None,

@@ -13,7 +13,7 @@ use crate::journal::{Failure, Journal};
 use crate::judge;
 use crate::measure::Gauges;
 use crate::names::Mono;
-use crate::rollout::{Decision, Effect, Notice, Record, State};
+use crate::rollout::{Decision, Effect, Notice, Phase, Record, State};
 use crate::snapshot::{Live, Prepared, Runtime};
 use crate::split::Weight;
 
@@ -291,6 +291,32 @@ fn take_gates(case: &mut Case, world: &World, now: Mono) {
             judge::Stage { weight: share(case.state.weight), residence: case.state.residence(), samples: 0 },
             now,
         );
+    }
+}
+
+/// Whether the gates stand as they are, whatever the file says: from the start of a rollout to its end.
+pub fn are_frozen(state: &State) -> bool {
+    !matches!(state.phase, Phase::Idle | Phase::RolledBack)
+}
+
+/// Where nothing runs, the file's gates are the judge's.
+pub fn thaw_gates(case: &mut Case, now: Mono) {
+    let (in_force, of_file) = (case.judge.policy(), &case.fixed.config.policy);
+    if !are_frozen(&case.state) && !Arc::ptr_eq(in_force, of_file) && **in_force != **of_file {
+        case.judge.renew(Arc::clone(of_file), now);
+        case.changed = true;
+    }
+}
+
+/// The guard's breaker judges by the judge's gates, frozen as those are; told again each turn until it is.
+pub fn tell_gates(case: &mut Case, world: &World) {
+    let policy = case.judge.policy();
+    if case.guarded.as_ref().is_some_and(|known| Arc::ptr_eq(known, policy)) {
+        return;
+    }
+    let policy = Arc::clone(policy);
+    if world.guard.try_send(Order::Gates { slot: case.fixed.slot, policy: Arc::clone(&policy) }).is_ok() {
+        case.guarded = Some(policy);
     }
 }
 

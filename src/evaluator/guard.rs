@@ -34,7 +34,7 @@ pub struct Batch {
 }
 
 /// What the evaluator tells the guard.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Order {
     /// A stage was entered: the breaker starts anew.
     StageEntered {
@@ -44,6 +44,13 @@ pub enum Order {
         weight: f64,
         /// When.
         at: Mono,
+    },
+    /// The gates in force: the file's, or those frozen when the rollout began. The guard never takes others by itself.
+    Gates {
+        /// The rollout's slot.
+        slot: u32,
+        /// What the breaker goes by.
+        policy: Arc<Policy>,
     },
 }
 
@@ -69,6 +76,12 @@ struct Watched {
     breaker: Breaker,
     policy: Arc<Policy>,
     weight: Weight,
+}
+
+impl Watched {
+    fn new(policy: &Arc<Policy>) -> Self {
+        Self { breaker: Breaker::new(policy), policy: Arc::clone(policy), weight: Weight::ZERO }
+    }
 }
 
 /// The guard's state between two drains.
@@ -99,14 +112,26 @@ impl Guard {
     }
 
     fn heed(&mut self, order: Order) {
-        let Order::StageEntered { slot, weight, at } = order;
-        if let Some(watched) = self.watched.get_mut(&slot) {
-            watched.breaker.stage_entered(weight, at);
+        match order {
+            Order::StageEntered { slot, weight, at } => {
+                if let Some(watched) = self.watched.get_mut(&slot) {
+                    watched.breaker.stage_entered(weight, at);
+                }
+            }
+            Order::Gates { slot, policy } => {
+                let watched = self.watched.entry(slot).or_insert_with(|| Watched::new(&policy));
+                if *watched.policy != *policy {
+                    *watched = Watched::new(&policy);
+                }
+            }
         }
     }
 
-    /// One drain: facts to breakers, breakers to the latch, facts to the evaluator.
+    /// One drain: orders heeded, facts to breakers, breakers to the latch, facts to the evaluator.
     pub fn turn(&mut self) {
+        while let Ok(order) = self.parts.orders.try_recv() {
+            self.heed(order);
+        }
         let snapshot = self.parts.live.load();
         for rollout in &snapshot.rollouts {
             self.watch(rollout);
@@ -131,12 +156,9 @@ impl Guard {
     }
 
     fn watch(&mut self, rollout: &Rollout) {
-        let policy = &rollout.fixed.config.policy;
-        let fresh = || Watched { breaker: Breaker::new(policy), policy: Arc::clone(policy), weight: Weight::ZERO };
+        // The first sight of a rollout: nothing of it has begun under other gates.
+        let fresh = || Watched::new(&rollout.fixed.config.policy);
         let watched = self.watched.entry(rollout.fixed.slot).or_insert_with(fresh);
-        if !Arc::ptr_eq(&watched.policy, policy) && *watched.policy != **policy {
-            *watched = fresh();
-        }
         if watched.weight != rollout.split.weight {
             watched.weight = rollout.split.weight;
             watched.breaker.weight_changed(share(rollout.split.weight));

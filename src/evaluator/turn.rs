@@ -25,6 +25,9 @@ const PAINT_EVERY: Duration = Duration::from_secs(1);
 /// The same where no canary has traffic.
 const PAINT_IDLE_EVERY: Duration = Duration::from_secs(5);
 
+/// The remedy of a reload that met a disk that hangs.
+const AGAIN: &str = "nothing of the file is in force; reload again when the disk answers";
+
 /// What is known of a rollout from before a restart.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -94,6 +97,7 @@ impl Evaluator {
             // What came of it stands in the case; the picture tells.
             effects::settle(case, &mut self.world, now.mono);
             effects::recorded(case, now.mono);
+            effects::tell_gates(case, &self.world);
         }
         self.paint(now);
         self.last_turn = Some(now.mono);
@@ -209,6 +213,7 @@ impl Evaluator {
 
     fn apply(&mut self, at: usize, event: Event, now: Now) -> Result<(), Refused> {
         let case = &mut self.cases[at];
+        effects::thaw_gates(case, now.mono);
         // A waiting rise is stepped from as if it were in force, so that its record and what follows agree.
         let from = case.pending.as_ref().map_or(&case.state, |pending| &pending.state);
         let (state, effects) = machine::step(&case.terms, from, event, now).map_err(refused)?;
@@ -261,7 +266,8 @@ impl Evaluator {
         self.apply_quietly(at, Event::Drilled { took: Duration::ZERO, failed }, now);
     }
 
-    /// Takes a new file: every rollout's machine must agree, or nothing changes.
+    /// Takes a new file: every rollout's machine must agree and the journal must have room for what they say, or nothing
+    /// changes.
     fn reload(&mut self, prepared: &Arc<Prepared>, now: Now) -> Result<(), String> {
         let mut steps = Vec::new();
         for rollout in &prepared.config().rollouts {
@@ -278,12 +284,15 @@ impl Evaluator {
             };
             steps.push((at, terms, step));
         }
+        let is_gone = |case: &Case| prepared.rollout(case.name.as_str()).is_none();
+        let gone: Vec<usize> = (0..self.cases.len()).filter(|at| is_gone(&self.cases[*at])).collect();
+        let records = gone.len() + steps.iter().filter(|(_, _, step)| step.is_some()).count();
+        if !self.world.journal.has_room(records) {
+            return Err(format!("the journal's queue has no room for {records} records: the disk hangs; {AGAIN}"));
+        }
         // Rollouts that the file no longer has: whatever runs of them is at its end.
-        for at in 0..self.cases.len() {
-            let gone = prepared.rollout(self.cases[at].name.as_str()).is_none();
-            if gone {
-                self.apply_quietly(at, Event::CanaryRemoved, now);
-            }
+        for at in gone {
+            self.apply_quietly(at, Event::CanaryRemoved, now);
         }
         self.world.prepared = Arc::clone(prepared);
         for (at, terms, step) in steps {
@@ -314,12 +323,9 @@ impl Evaluator {
                 Some(at) => {
                     let mut case = old.swap_remove(at);
                     if !Arc::ptr_eq(&case.fixed, &rollout.fixed) {
-                        let same_gates = case.fixed.config.policy == rollout.fixed.config.policy;
-                        let frozen = !same_gates && case.state.has_canary_traffic();
-                        if !same_gates && !frozen {
-                            case.judge.renew(Arc::clone(&rollout.fixed.config.policy), now.mono);
-                        }
-                        if frozen {
+                        // Where nothing runs, the next event takes them in.
+                        let same_gates = **case.judge.policy() == *rollout.fixed.config.policy;
+                        if !same_gates && effects::are_frozen(&case.state) {
                             tracing::warn!(rollout.name = %name, "the file's gates differ from those in force; they are frozen until the rollout ends, or until an owner takes them in (`gates`)");
                         }
                         case.fixed = Arc::clone(&rollout.fixed);

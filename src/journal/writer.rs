@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,7 +18,7 @@ use crate::names::{RolloutName, Wall};
 use crate::rollout::{Record, State};
 
 /// How many records may wait for the disk.
-const QUEUE: usize = 1_024;
+pub const QUEUE: usize = 1_024;
 /// How many go into one sync.
 const BATCH: usize = 64;
 /// How many records without a completion are kept while the disk refuses them.
@@ -69,6 +70,8 @@ pub struct Health {
 #[derive(Debug)]
 pub struct Journal {
     queue: Option<SyncSender<Job>>,
+    /// Jobs that were taken in and are neither durable nor given up.
+    queued: Arc<AtomicUsize>,
     shared: Arc<Mutex<Shared>>,
     thread: Option<JoinHandle<()>>,
     dir: Option<PathBuf>,
@@ -137,9 +140,11 @@ impl Journal {
         let health = Health { last: end.recovered.last, ..Health::default() };
         let shared = Arc::new(Mutex::new(Shared { health, at_hand: end.at_hand }));
         let durable = medium.length();
+        let queued = Arc::new(AtomicUsize::new(0));
         let writer = Writer {
             medium,
             options,
+            queued: Arc::clone(&queued),
             shared: Arc::clone(&shared),
             last: end.recovered.last,
             hash: end.hash,
@@ -150,7 +155,7 @@ impl Journal {
             ages: end.ages,
         };
         let thread = std::thread::Builder::new().name("serin-journal".to_owned()).spawn(move || writer.run(&jobs))?;
-        Ok(Self { queue: Some(queue), shared, thread: Some(thread), dir })
+        Ok(Self { queue: Some(queue), queued, shared, thread: Some(thread), dir })
     }
 
     /// Queues a record; never waits. With `done` (a rise) it is told when the record is durable or refused, and a
@@ -160,11 +165,22 @@ impl Journal {
     /// The queue is full: the disk hangs.
     pub fn append(&self, record: Box<Record>, done: Option<Done>) -> Result<(), Full> {
         let job = Job { record, done };
+        self.queued.fetch_add(1, Ordering::AcqRel);
         match self.queue.as_ref().map(|queue| queue.try_send(job)) {
             Some(Ok(())) => Ok(()),
-            Some(Err(TrySendError::Full(job) | TrySendError::Disconnected(job))) => Err(Full(job.record)),
+            Some(Err(TrySendError::Full(job) | TrySendError::Disconnected(job))) => {
+                self.queued.fetch_sub(1, Ordering::AcqRel);
+                Err(Full(job.record))
+            }
             None => Ok(()),
         }
+    }
+
+    /// Whether so many records would surely be taken now. It stays true for the one thread that appends until it has:
+    /// beside it the queue only empties.
+    #[must_use]
+    pub fn has_room(&self, records: usize) -> bool {
+        QUEUE.saturating_sub(self.queued.load(Ordering::Acquire)) >= records
     }
 
     /// Entries with numbers above `after`, at most `limit`.
@@ -202,6 +218,7 @@ impl Drop for Journal {
 struct Writer {
     medium: Box<dyn Medium>,
     options: Options,
+    queued: Arc<AtomicUsize>,
     shared: Arc<Mutex<Shared>>,
     last: u64,
     hash: Hash,
@@ -235,7 +252,9 @@ impl Writer {
             {
                 waiting.push(job);
             }
+            let before = waiting.len();
             waiting = self.batch(waiting);
+            self.queued.fetch_sub(before - waiting.len(), Ordering::AcqRel);
         }
     }
 

@@ -1,25 +1,14 @@
 //! A canary that turns to nothing but 5xx: how soon it is at 0 %, over fifty seeds, with the evaluator alive and hung.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serin::clock::Clock;
-use serin::config;
-use serin::evaluator::guard::{self, Batch, Guard};
-use serin::evaluator::mailbox::{Inbox, Mailbox, mailbox};
-use serin::evaluator::threads::{batches, orders};
-use serin::evaluator::turn::Evaluator;
-use serin::evaluator::{Ask, Board, Command, Heartbeat, Letter, ToLog, World};
-use serin::journal::Journal;
+use serin::evaluator::guard;
 use serin::judge::{End, Fact, Outcome};
-use serin::measure::ring::{self, Record, Writer};
-use serin::measure::{Gauges, Recorders};
-use serin::names::{Arm, Mono, RolloutName, Wall};
-use serin::rollout::{Actor, Now, Role, Verb};
-use serin::snapshot::{Builder, Live, Runtime};
-use serin::split::Weight;
+use serin::measure::ring::Record;
+use serin::names::{Arm, Mono};
 
+use crate::bench::Bench;
 use crate::fixture::{head, rollout};
 
 const SEEDS: u64 = 50;
@@ -53,92 +42,6 @@ impl Dice {
     }
 }
 
-/// The evaluator's side of a serin under a clock that is moved by hand.
-struct Bench {
-    clock: Clock,
-    live: Live,
-    rings: Vec<Writer>,
-    guard: Guard,
-    batches: std::sync::mpsc::Receiver<Batch>,
-    inbox: Inbox,
-    evaluator: Evaluator,
-    /// The evaluator stands still.
-    hung: bool,
-    /// Posts letters; also keeps the box open.
-    mailbox: Mailbox,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let nowhere = "127.0.0.1:9".parse().unwrap();
-        let text = head(2, false) + &rollout("chat", nowhere, nowhere, "weight = 0.0");
-        let config = Arc::new(config::parse(&text, "breaks.toml", &|_| None).unwrap_or_else(|f| panic!("{f}")));
-        let builder = Builder::new(Arc::default(), Arc::new(Recorders::new(2)), b"");
-        let prepared = Arc::new(builder.prepare(config).unwrap());
-        let live = Live::new(prepared.merge(|_| Runtime::default()));
-        let clock = Clock::manual(Wall(1_795_183_200_000));
-        clock.advance(Duration::from_secs(1_000));
-        let gauges = Arc::new(Gauges::default());
-        let (mailbox, inbox) = mailbox();
-        let (rings, readers) = (0..2).map(|_| ring::ring(ring::RING_RECORDS)).unzip();
-        let (orders, orders_in) = orders();
-        let (batches, batches_in) = batches();
-        let guard = Guard::new(guard::Parts {
-            rings: readers,
-            live: live.clone(),
-            batches,
-            mailbox: mailbox.clone(),
-            orders: orders_in,
-            gauges: Arc::clone(&gauges),
-            clock: clock.clone(),
-        });
-        let world = World {
-            live: live.clone(),
-            journal: Arc::new(Journal::memory().unwrap()),
-            mailbox: mailbox.clone(),
-            notifier: Box::new(ToLog),
-            guard: orders,
-            prepared,
-            gauges,
-            tracing: None,
-        };
-        let now = Now { mono: clock.now(), wall: clock.wall() };
-        let evaluator = Evaluator::new(world, Board::default(), Heartbeat::default(), now, |_| None);
-        Self { clock, live, rings, guard, batches: batches_in, inbox, evaluator, hung: false, mailbox }
-    }
-
-    /// The weight is set by a person and in force.
-    fn weigh(&mut self, percent: f64) {
-        let actor = Actor::new("test", &[Role::Owner]);
-        let verb = Verb::SetWeight(Weight::from_percent(percent).unwrap());
-        let rollout = RolloutName::new("chat");
-        let command = Command { rollout, verb, actor, reason: "test".to_owned(), if_match: None };
-        self.mailbox.post(Letter { ask: Ask::Command(command), answer: Box::new(|said| drop(said.unwrap())) }).unwrap();
-        crate::fixture::until("the weight", || {
-            self.judge();
-            let snapshot = self.live.load();
-            (snapshot.rollout("chat")?.split.weight.percent() == percent).then_some(())
-        });
-    }
-
-    /// One turn of the evaluator, if it is alive.
-    fn judge(&mut self) {
-        if self.hung {
-            return;
-        }
-        let mut letters = Vec::new();
-        while let Ok(Some(letter)) = self.inbox.next(Duration::ZERO) {
-            letters.push(letter);
-        }
-        let now = Now { mono: self.clock.now(), wall: self.clock.wall() };
-        self.evaluator.turn(letters, self.batches.try_iter().collect(), now);
-    }
-
-    fn latched(&self) -> bool {
-        self.live.load().rollout("chat").unwrap().split.latched
-    }
-}
-
 /// What a run saw: from the turn to the latch, canary answers with 5xx until then, who latched.
 struct Saw {
     took: Duration,
@@ -148,7 +51,8 @@ struct Saw {
 
 /// One canary's break. `hung`: the evaluator stands still from the break on.
 fn one_break(seed: u64, hung: bool) -> Saw {
-    let mut bench = Bench::new();
+    let nowhere = "127.0.0.1:9".parse().unwrap();
+    let mut bench = Bench::new(&(head(2, false) + &rollout("chat", nowhere, nowhere, "weight = 0.0")));
     bench.weigh(WEIGHT);
     let mut dice = Dice(seed);
     let slot = bench.live.load().rollout("chat").unwrap().fixed.slot;

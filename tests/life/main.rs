@@ -7,10 +7,12 @@
     reason = "a test's helpers fail by panicking and print what they measured"
 )]
 
+mod bench;
 mod breaks;
 mod client;
 mod ends;
 mod fixture;
+mod frozen;
 mod heartbeat;
 mod kills;
 mod latches;
