@@ -69,6 +69,8 @@ pub(super) struct State {
     /// Answers of drawn canary units by slot, their sum and sum of squares.
     users: BTreeMap<u16, u32>,
     pub(super) answers: [f64; 2],
+    /// Canary answers of this stage to what arrived in it: of drawn units, and of hand-picked ones.
+    pub(super) arrived: [u64; 2],
     /// When records were last dropped.
     pub(super) dropped: Option<u64>,
     /// The rollback, once it was said.
@@ -102,6 +104,7 @@ impl Judge {
             arrivals_at: at.0,
             users: BTreeMap::new(),
             answers: [0.0; 2],
+            arrived: [0; 2],
             dropped: None,
             fallen: None,
             folded: 0,
@@ -142,6 +145,7 @@ impl Judge {
         state.arrivals = [0.0; 2];
         state.users.clear();
         state.answers = [0.0; 2];
+        state.arrived = [0; 2];
         state.fallen = None;
         state.fresh = false;
         state.lacks.clear();
@@ -167,6 +171,14 @@ impl Judge {
         self.take_in(now.0);
         self.close(now.0);
         self.fold(now)
+    }
+
+    /// Whether the stage sends nobody to the canary but units picked by hand: with no drawn ones nothing can be compared,
+    /// and what there is decides (residence, samples, limits, zero tolerance, the breaker). A cohort with a split of its
+    /// own draws, and is compared.
+    #[must_use]
+    pub fn is_hand_picked(&self) -> bool {
+        self.state.stage.is_some_and(|stage| stage.weight <= 0.0) && self.state.arrived[0] == 0
     }
 
     /// Canary requests that arrived in this stage.
@@ -388,6 +400,9 @@ impl Judge {
         }
         if !end.outcome.is_evidence() {
             return;
+        }
+        if canary && flight.at >= self.state.entered {
+            self.state.arrived[usize::from(!flight.drawn)] += 1;
         }
         if canary && flight.drawn {
             let slot = self.state.users.entry(users::slot(flight.user)).or_default();

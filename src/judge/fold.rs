@@ -18,7 +18,7 @@ const SHARED_SHARE: f64 = 0.3;
 const SHARED_LEAST: u64 = 8;
 const SHARED_NS: u64 = 60_000_000_000;
 /// First bytes of a checkpoint: what it is, and its form.
-const MAGIC: &[u8] = b"serin-judge-1\n";
+const MAGIC: &[u8] = b"serin-judge-2\n";
 
 /// Why a checkpoint cannot be taken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum CheckpointError {
 impl Judge {
     /// The verdict at `now`.
     pub(super) fn fold(&mut self, now: Mono) -> Verdict {
-        if self.state.stage.is_none_or(|stage| stage.weight <= 0.0) {
+        if self.state.stage.is_none() {
             return hold(vec![Missing { rule: None, lack: Lack::Stage }]);
         }
         if self.state.fallen.is_none() {
@@ -93,18 +93,27 @@ impl Judge {
 
     /// What keeps the stage from advancing.
     fn lacks(&mut self, now: Mono) -> Vec<(Option<u16>, Lack)> {
-        let users = self.effective_users();
+        let (users, hand_picked) = (self.effective_users(), self.is_hand_picked());
         let state = &mut self.state;
         let Some(stage) = state.stage else { return vec![(None, Lack::Stage)] };
+        if hand_picked && state.breaker.canary_arrivals() == 0 {
+            return vec![(None, Lack::Stage)];
+        }
         let mut lacks = Vec::new();
         let elapsed = now.since(Mono(state.entered));
         if elapsed < stage.residence {
             lacks.push((None, Lack::Residence { left_s: (stage.residence - elapsed).as_secs_f64() }));
         }
-        if (state.answers[0] as u64) < stage.samples {
-            lacks.push((None, Lack::Requests { have: state.answers[0] as u64, need: stage.samples }));
+        // Hand-picked answers: one at least, whatever the plan says. No evidence is no proof.
+        let (have, need) = if hand_picked {
+            (state.arrived[1], stage.samples.max(1))
+        } else {
+            (state.answers[0] as u64, stage.samples)
+        };
+        if have < need {
+            lacks.push((None, Lack::Requests { have, need }));
         }
-        if users < self.policy.min_users {
+        if users < self.policy.min_users && !hand_picked {
             lacks.push((None, Lack::Users { have: users, need: self.policy.min_users }));
         }
         let (failed, answers) = state.breaker.stable_since(Mono(now.0.saturating_sub(SHARED_NS)));
@@ -117,7 +126,14 @@ impl Judge {
         let bar = (1.0 / self.policy.beta).ln();
         let elapsed_s = elapsed.as_secs_f64();
         for (i, (case, rule)) in state.cases.iter_mut().zip(&self.policy.rules).enumerate() {
-            if let Some(lack) = lack_of(case, rule, bar, now, elapsed_s) {
+            let compares = !matches!(rule.stat, Stat::Zero | Stat::Breaches(_));
+            let lack = if hand_picked && compares {
+                // No proof is asked for where nothing is drawn; a limit that has failed and only holds does hold.
+                case.failing.map(|(evidence, bar)| Lack::Failing { evidence, bar })
+            } else {
+                lack_of(case, rule, bar, now, elapsed_s)
+            };
+            if let Some(lack) = lack {
                 lacks.push((u16::try_from(i).ok(), lack));
             }
         }
@@ -126,6 +142,14 @@ impl Judge {
 
     fn proven(&self, now: Mono) -> String {
         let state = &self.state;
+        if self.is_hand_picked() {
+            return format!(
+                "{} canary answers of hand-picked units over {:.0} s: no limit, no zero-tolerance rule and no breaker \
+                 speaks against it; nothing is drawn, so nothing was compared",
+                state.arrived[1],
+                now.since(Mono(state.entered)).as_secs_f64(),
+            );
+        }
         let asked = |(rule, case): &(&Rule, &Case)| rule.required || (case.seen > 0 && !rule.is_alarm());
         let rules = self.policy.rules.iter().zip(&state.cases).filter(asked);
         format!(

@@ -31,10 +31,11 @@ impl Judge {
         let fallen = state.fallen.as_ref().filter(|(name, _)| {
             name.strip_prefix(&*rule.name).is_some_and(|rest| matches!(rest, "" | "/hard" | "/limit"))
         });
+        let uncompared = self.is_hand_picked() && !matches!(rule.stat, Stat::Zero | Stat::Breaches(_));
         let result = match (&lack, fallen) {
             (_, Some(_)) | (Some(super::verdict::Lack::Failing { .. }), _) => GateResult::Fail,
             _ if case.seen == 0 && !rule.required => GateResult::Unarmed,
-            _ if state.stage.is_none() || !state.fresh => GateResult::Inconclusive,
+            _ if state.stage.is_none() || !state.fresh || uncompared => GateResult::Inconclusive,
             (Some(_), None) => GateResult::Inconclusive,
             (None, None) if rule.is_alarm() && case.proof <= promote_bar => GateResult::Inconclusive,
             (None, None) => GateResult::Pass,
@@ -57,6 +58,10 @@ impl Judge {
             (None, None, GateResult::Unarmed) => "its source has never spoken: shown, not required".to_owned(),
             (None, None, GateResult::Inconclusive) if rule.is_alarm() => {
                 "an alarm: it can roll back, and no stage waits for its proof".to_owned()
+            }
+            (None, None, GateResult::Inconclusive) if uncompared => {
+                "units of this stage are picked by hand, none is drawn: nothing to compare, and no proof is asked for"
+                    .to_owned()
             }
             (None, None, GateResult::Inconclusive) => "no stage has been entered".to_owned(),
             (None, None, _) => format!("proven not worse: log evidence {promote:.1} > {promote_bar:.1}"),

@@ -59,7 +59,7 @@ pub struct Missing {
 /// What is lacking, in numbers.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Lack {
-    /// No stage has been entered, or the canary's weight is 0.
+    /// No stage has been entered, or one of weight 0 in which the canary has been asked nothing.
     Stage,
     /// Seconds of residence left.
     Residence {
@@ -131,7 +131,7 @@ pub enum Lack {
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Lack::Stage => f.write_str("the canary has no traffic by plan"),
+            Lack::Stage => f.write_str("the canary has had no traffic"),
             Lack::Residence { left_s } => write!(f, "{left_s:.0} s of residence left"),
             Lack::Requests { have, need } => write!(f, "{have} of {need} canary requests"),
             Lack::Users { have, need } => write!(f, "{have:.1} of {need:.0} effective canary users"),

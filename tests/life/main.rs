@@ -10,6 +10,7 @@
 mod bench;
 mod breaks;
 mod client;
+mod cohorts;
 mod ends;
 mod fixture;
 mod frozen;
