@@ -246,6 +246,15 @@ mod tests {
     }
 
     #[test]
+    fn zones_are_known_without_the_systems_files() {
+        // What is left in an image of nothing but serin.
+        let own = jiff::tz::TimeZoneDatabase::bundled();
+        for zone in ["Europe/Berlin", "America/New_York", "Asia/Kolkata"] {
+            assert!(own.get(zone).is_ok(), "{zone}");
+        }
+    }
+
+    #[test]
     fn a_wrong_calendar_says_what_is_wrong_with_it() {
         let wrong = |text: &str| text.parse::<Hours>().unwrap_err();
         assert_eq!(wrong("Mon-Fri"), CalendarError::Form);
