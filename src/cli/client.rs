@@ -68,7 +68,9 @@ pub struct Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.detail)?;
-        if !self.remedy.is_empty() {
+        // What the sentence has said already is not said again below it.
+        let told = self.remedy.strip_prefix("allowed now: ").is_some_and(|list| self.detail.ends_with(list));
+        if !self.remedy.is_empty() && !told {
             write!(f, "\n  {}", self.remedy)?;
         }
         Ok(())

@@ -294,7 +294,7 @@ fn sentences(gate: &Gate) -> Vec<String> {
             count(gate.samples),
             count(gate.users)
         ));
-    } else {
+    } else if gate.result != "unarmed" {
         all.push("its source has not spoken for both arms".to_owned());
     }
     if let (Some(by), Some([low, high])) = (gate.difference, gate.interval) {

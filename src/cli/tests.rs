@@ -204,7 +204,6 @@ latency_p99 inconclusive
   an answer is expected in about 1 h 50 m
 
 quality_mean unarmed
-  its source has not spoken for both arms
   fine up to -0.02; holds from -0.1
   no score has come
 ",

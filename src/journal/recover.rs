@@ -93,6 +93,9 @@ pub(crate) struct End {
 /// The first entry that is not as it was written: changed, dropped, doubled, moved, or torn.
 pub fn verify(path: &Path) -> Result<Summary, Broken> {
     let unreadable = |error: io::Error| Broken { at: 0, why: error.to_string(), place: path.display().to_string() };
+    // A store's own folder is meant, too.
+    let inner = path.join("journal");
+    let path = if inner.is_dir() { inner.as_path() } else { path };
     let dir = if path.is_dir() { Some(path) } else { path.parent() };
     let files = if path.is_dir() {
         file::segments(path).map_err(unreadable)?
@@ -100,6 +103,9 @@ pub fn verify(path: &Path) -> Result<Summary, Broken> {
         let named = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
         vec![(named.unwrap_or(0), path.to_owned())]
     };
+    if files.is_empty() {
+        return Err(unreadable(io::Error::new(io::ErrorKind::NotFound, "there is no journal")));
+    }
     let mut walk = Walk::default();
     for (first, path) in &files {
         let bytes = std::fs::read(path).map_err(unreadable)?;

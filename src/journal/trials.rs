@@ -97,6 +97,13 @@ fn a_reopened_journal_restores_every_rollout_and_goes_on() {
         drop(journal);
         assert_eq!(verify(dir.path()).unwrap().last, (round + 1) * 14);
         assert_eq!(verify(&only_segment(dir.path())).unwrap().last, (round + 1) * 14);
+        // Beside it there is none, which is not a good one; the store's folder leads to its own.
+        let store = tempfile::tempdir().unwrap();
+        assert_eq!(verify(store.path()).unwrap_err().why, "there is no journal");
+        let inner = store.path().join("journal");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::copy(only_segment(dir.path()), inner.join(only_segment(dir.path()).file_name().unwrap())).unwrap();
+        assert_eq!(verify(store.path()).unwrap().last, (round + 1) * 14);
     }
     let (journal, _) = Journal::open(dir.path()).unwrap();
     let numbers: Vec<u64> = journal.after(60, 5).iter().map(|e| e.n).collect();
