@@ -3,14 +3,22 @@
 
 /// Registers.
 const REGISTERS: usize = 1 << 12;
+/// Ranks: 0 where nothing came, else 1 to 53.
+const RANKS: usize = 64;
 
 /// A count of distinct keys.
 #[derive(Clone, Debug)]
-pub struct Distinct(Box<[u8; REGISTERS]>);
+pub struct Distinct {
+    registers: Box<[u8; REGISTERS]>,
+    /// How many registers hold each rank: counting then costs the ranks, not the registers.
+    ranks: [u16; RANKS],
+}
 
 impl Default for Distinct {
     fn default() -> Self {
-        Self(Box::new([0; REGISTERS]))
+        let mut ranks = [0; RANKS];
+        ranks[0] = REGISTERS as u16;
+        Self { registers: Box::new([0; REGISTERS]), ranks }
     }
 }
 
@@ -24,8 +32,12 @@ impl Distinct {
         x ^= x >> 31;
         let register = (x >> 52) as usize;
         let rank = ((x << 12) | (1 << 11)).leading_zeros() as u8 + 1;
-        if let Some(place) = self.0.get_mut(register) {
-            *place = (*place).max(rank);
+        if let Some(place) = self.registers.get_mut(register)
+            && rank > *place
+        {
+            self.ranks[usize::from(*place & 63)] -= 1;
+            self.ranks[usize::from(rank & 63)] += 1;
+            *place = rank;
         }
     }
 
@@ -33,13 +45,8 @@ impl Distinct {
     #[must_use]
     pub fn count(&self) -> u64 {
         let m = REGISTERS as f64;
-        // Few ranks, many registers: a power for each register was an eighth of a tick with 100 rollouts.
-        let mut ranks = [0u32; 64];
-        for rank in self.0.iter() {
-            ranks[usize::from(*rank & 63)] += 1;
-        }
-        let zeros = ranks[0];
-        let sum: f64 = (0..).zip(ranks).map(|(rank, n)| f64::from(n) * 0.5f64.powi(rank)).sum();
+        let zeros = self.ranks[0];
+        let sum: f64 = (0..).zip(self.ranks).map(|(rank, n)| f64::from(n) * 0.5f64.powi(rank)).sum();
         let raw = 0.7213 / (1.0 + 1.079 / m) * m * m / sum;
         let estimate = if raw <= 2.5 * m && zeros > 0 { m * (m / f64::from(zeros)).ln() } else { raw };
         estimate.round() as u64

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::names::{Arm, Mono};
 use crate::stats::proportion::divergence;
 
-use super::facts::{Fact, Outcome};
+use super::facts::{End, Fact, Outcome};
 use super::ids::ById;
 use super::policy::{ErrorStatuses, Policy};
 
@@ -57,10 +57,10 @@ pub struct Breaker {
 }
 
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
-struct Flight {
-    at: u64,
-    user: u64,
-    canary: bool,
+pub(super) struct Flight {
+    pub(super) at: u64,
+    pub(super) user: u64,
+    pub(super) canary: bool,
 }
 
 /// Why the breaker opened.
@@ -96,37 +96,48 @@ impl Breaker {
                     self.flights.insert(*id, Flight { at: at.0, user: *user, canary });
                 }
                 if canary {
-                    self.stage_arrivals += 1;
-                    self.arrivals.push_back(at.0);
-                    if self.arrivals.len() > ARRIVALS_MOST {
-                        self.arrivals.pop_front();
-                    }
+                    self.arrived(at.0);
                 }
             }
             Fact::End { id, at, end } => {
-                let Some(flight) = self.flights.remove(id) else { return };
-                if !end.outcome.is_evidence() {
-                    return;
-                }
-                self.changed = true;
-                let failed = self.errors.is_error(end);
-                if !flight.canary {
-                    self.stable.push_back((at.0, failed));
-                    if self.stable.len() > STABLE_ANSWERS {
-                        self.stable.pop_front();
-                    }
-                } else if failed {
-                    if flight.at > self.success {
-                        self.run.push((flight.at, flight.user));
-                        if self.run.len() > RUN_MOST {
-                            self.run.remove(0);
-                        }
-                    }
-                } else if end.outcome == Outcome::Success && flight.at > self.success {
-                    self.since(flight.at);
+                if let Some(flight) = self.flights.remove(id) {
+                    self.ended(flight, at.0, end);
                 }
             }
             Fact::FirstByte { .. } | Fact::Score { .. } | Fact::Query { .. } => {}
+        }
+    }
+
+    /// The canary got a request. For an owner who follows what is in flight himself; others call [`Self::observe`].
+    pub(super) fn arrived(&mut self, at: u64) {
+        self.stage_arrivals += 1;
+        self.arrivals.push_back(at);
+        if self.arrivals.len() > ARRIVALS_MOST {
+            self.arrivals.pop_front();
+        }
+    }
+
+    /// A request was answered. See [`Self::arrived`].
+    pub(super) fn ended(&mut self, flight: Flight, at: u64, end: &End) {
+        if !end.outcome.is_evidence() {
+            return;
+        }
+        self.changed = true;
+        let failed = self.errors.is_error(end);
+        if !flight.canary {
+            self.stable.push_back((at, failed));
+            if self.stable.len() > STABLE_ANSWERS {
+                self.stable.pop_front();
+            }
+        } else if failed {
+            if flight.at > self.success {
+                self.run.push((flight.at, flight.user));
+                if self.run.len() > RUN_MOST {
+                    self.run.remove(0);
+                }
+            }
+        } else if end.outcome == Outcome::Success && flight.at > self.success {
+            self.since(flight.at);
         }
     }
 
@@ -225,7 +236,6 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::End;
     use super::*;
 
     struct Bench {

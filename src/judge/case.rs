@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::stats::quantile::{self, Tail};
-use crate::stats::sketch::Sketch;
+use crate::stats::sketch::{self, Sketch};
 
 use super::contest::{Boundary, Contest, Reading, Terms};
 use super::means::Means;
@@ -260,14 +260,18 @@ impl Case {
         }
     }
 
-    /// A value of stable's successes, for u.
-    pub(super) fn learn(&mut self, value: f64) {
-        self.sketch.add(value);
-    }
-
-    /// A value of this stage, for people.
-    pub(super) fn show(&mut self, canary: bool, value: f64) {
-        self.shown[usize::from(canary)].add(value);
+    /// A value of a success that was placed by chance: of stable's, for u; of this stage (`counted`), for people.
+    pub(super) fn learn(&mut self, canary: bool, value: f64, counted: bool) {
+        if canary && !counted {
+            return;
+        }
+        let bucket = sketch::bucket(value);
+        if counted {
+            self.shown[usize::from(canary)].add_at(bucket);
+        }
+        if !canary {
+            self.sketch.add_at(bucket);
+        }
     }
 
     /// Takes u anew from what was learnt.
@@ -288,24 +292,25 @@ impl Case {
     pub(super) fn rate(&mut self, exposure: Exposure, bad: bool) {
         let counted = bad && exposure.drawn && self.repeats.counts(exposure.user, exposure.known);
         let Exposure { canary, slot, .. } = exposure;
+        let rho = self.offsets.of(slot);
         if exposure.soft
             && canary
             && let Some(limit) = &mut self.limit
         {
-            limit.add(true, slot, if exposure.drawn { counted } else { bad });
+            limit.add(true, slot, if exposure.drawn { counted } else { bad }, rho);
         }
         if !exposure.drawn {
             return;
         }
         if exposure.soft {
             for contest in [&mut self.soft, &mut self.promote].into_iter().flatten() {
-                contest.add(canary, slot, counted);
+                contest.add(canary, slot, counted, rho);
             }
         }
         // What stable had in flight at the cut is left out here too: its successes come in while of the canary's first
         // arrivals only the fast failures are known.
         if let Some(twin) = self.twin.as_mut().filter(|_| (counted || !bad) && exposure.soft) {
-            twin.add(canary, slot, bad);
+            twin.add(canary, slot, bad, rho);
         }
         if !canary {
             self.history.add(slot, counted);
@@ -318,7 +323,7 @@ impl Case {
         match lane {
             Lane::Limit => {
                 if let Some(limit) = self.limit.as_mut().filter(|_| exposure.soft && canary) {
-                    limit.add(true, slot, bad);
+                    limit.add(true, slot, bad, self.offsets.of(slot));
                 }
             }
             _ if !exposure.drawn => {}
@@ -328,12 +333,12 @@ impl Case {
                 }
                 let repeat = rule.hard && bad && !self.repeats.counts(exposure.user, exposure.known);
                 if let Some(soft) = self.soft.as_mut().filter(|_| !repeat && (rule.hard || exposure.soft)) {
-                    soft.add(canary, slot, bad);
+                    soft.add(canary, slot, bad, self.offsets.of(slot));
                 }
             }
             Lane::Promote => {
                 if let Some(promote) = self.promote.as_mut().filter(|_| exposure.soft) {
-                    promote.add(canary, slot, bad);
+                    promote.add(canary, slot, bad, self.offsets.of(slot));
                 }
             }
         }

@@ -26,6 +26,9 @@ const HARD_SLOTS: usize = 3;
 /// Hard tests need this much evidence from events alone, which no unfinished request can bias.
 const HARD_EVENTS: f64 = 3.0;
 
+/// What rounding may add to a bound.
+const ROUNDING: f64 = 1e-9;
+
 /// What a test compares.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Terms {
@@ -174,14 +177,23 @@ impl Contest {
         self.terms
     }
 
-    /// One exposure, known in this tick.
-    pub(super) fn add(&mut self, canary: bool, slot: u16, bad: bool) {
+    /// One exposure, known in this tick, of a user with this offset.
+    pub(super) fn add(&mut self, canary: bool, slot: u16, bad: bool, offset: f64) {
+        let own = matches!(self.terms, Terms::Above { .. });
         if canary {
-            if self.running {
-                self.stratum.canary.push((slot, bad));
+            if !self.running {
+                return;
             }
-        } else if !matches!(self.terms, Terms::Above { .. }) {
-            self.stratum.stable.push((slot, bad));
+            self.stratum.events.push((slot, bad));
+            self.stratum.canary.add(bad, offset);
+        } else if own {
+            return;
+        } else {
+            self.stratum.stable.add(bad, offset);
+        }
+        // A proof is divided by the design effect of the rollback test: it needs none of its own.
+        if self.running && own == canary && !matches!(self.terms, Terms::Better { .. }) {
+            self.block.push((slot, bad));
         }
     }
 
@@ -194,27 +206,22 @@ impl Contest {
     pub(super) fn tick(&mut self, now: u64, length_ns: u64, offsets: &Offsets, odds: f64) -> bool {
         const SLACK_NS: u64 = 5_000_000; // live ticks are not exact
         let age = now.saturating_sub(self.stratum.since) + SLACK_NS;
-        let due = if self.stratum.canary.is_empty() { age >= JOINED_NS } else { age >= length_ns };
+        let due = if self.stratum.events.is_empty() { age >= JOINED_NS } else { age >= length_ns };
         if !due {
             return false;
         }
-        let stratum = std::mem::take(&mut self.stratum);
-        let canary = Side::of(&stratum.canary, offsets);
-        let stable = Side::of(&stratum.stable, offsets);
+        let Stratum { since, canary, stable, .. } = self.stratum;
         if self.running {
-            self.turn_to(stratum.since);
+            self.turn_to(since);
             self.count(canary, stable, odds);
-            self.canary.add(stratum.canary.iter().map(|(slot, bad)| (*slot, [1.0, f32::from(u8::from(*bad))])));
-            let own = matches!(self.terms, Terms::Above { .. });
-            self.block.extend_from_slice(if own { &stratum.canary } else { &stratum.stable });
+            let events = self.stratum.events.drain(..);
+            self.canary.add(events.map(|(slot, bad)| (slot, [1.0, f32::from(u8::from(bad))])));
             if now.saturating_sub(self.block_since) >= BLOCK_NS && self.block.len() >= BLOCK_LEAST {
                 self.close_block(now, offsets);
             }
         }
         self.past.add(stable, now);
-        self.stratum = Stratum { since: now, ..stratum };
-        self.stratum.canary.clear();
-        self.stratum.stable.clear();
+        self.stratum = Stratum { since: now, events: std::mem::take(&mut self.stratum.events), ..Stratum::default() };
         self.running && canary.n > 0.0
     }
 
@@ -231,13 +238,14 @@ impl Contest {
 
     /// Adds one stratum's log likelihood ratios.
     fn count(&mut self, canary: Side, stable: Side, odds: f64) {
+        let (rho_c, rho_s) = (canary.rho(), stable.rho());
         let total = &mut self.total;
         total.n_c += canary.n;
         total.k_c += canary.k;
         total.n_s += stable.n;
         total.k_s += stable.k;
-        total.rho_c += canary.n * canary.rho;
-        total.rho_s += stable.n * stable.rho;
+        total.rho_c += canary.n * rho_c;
+        total.rho_s += stable.n * rho_s;
         if let Terms::Worse { hard: true, .. } = self.terms
             && canary.k + stable.k > 0.0
         {
@@ -248,8 +256,8 @@ impl Contest {
         if canary.n == 0.0 {
             return;
         }
-        let rate = self.past.rate(stable.rho.max(canary.rho));
-        let expected = rate * canary.rho;
+        let rate = self.past.rate(rho_s.max(rho_c));
+        let expected = rate * rho_c;
         let mut add = |i: usize, alternative: Pair, null: Pair| {
             let weights = Weights::new(alternative, null);
             let bad = canary.k * weights.canary_bad;
@@ -276,7 +284,7 @@ impl Contest {
                         p = p.min(cap.at(expected));
                     }
                     if p > margin {
-                        let alternative = Pair { stable: rate * stable.rho, canary: p };
+                        let alternative = Pair { stable: rate * rho_s, canary: p };
                         add(i, alternative, proportion::nearest_null(alternative, line));
                     }
                 }
@@ -284,7 +292,7 @@ impl Contest {
             Terms::Better { null, share } => {
                 let p = share * expected;
                 if p < null.at(expected) {
-                    let alternative = Pair { stable: rate * stable.rho, canary: p };
+                    let alternative = Pair { stable: rate * rho_s, canary: p };
                     let nearest = proportion::nearest_null(alternative, line(null, canary, stable));
                     add(0, alternative, nearest);
                     total.drift += canary.n * proportion::divergence(p, nearest.canary)
@@ -313,12 +321,12 @@ impl Contest {
                 (events[0].0, [(k - x * n) as f32])
             })
             .collect();
-        for (slot, [more]) in &residuals {
-            let [sum] = self.residuals_whole.entry(*slot);
+        let squares = &mut self.squares_whole;
+        self.residuals_whole.add_rising(&residuals, |[sum], [more]| {
             let before = f64::from(*sum);
             *sum += more;
-            self.squares_whole += f64::from(*sum).powi(2) - before * before;
-        }
+            *squares += f64::from(*sum).powi(2) - before * before;
+        });
         self.residuals.add(residuals);
         self.block.clear();
     }
@@ -355,16 +363,29 @@ impl Contest {
         })
     }
 
-    /// The window nearest to its bar, corrected.
+    /// The window nearest to its bar, corrected. A correction only lowers what is above 0, so that windows which cannot come
+    /// nearer than one already read are not read: nearly all, of a canary that does well.
     pub(super) fn nearest(&self, now: u64, bars: &Bars) -> Option<Reading> {
         if !self.running {
             return None;
         }
-        let headroom = |reading: &Reading| reading.evidence - reading.bar;
-        self.halves
-            .open()
-            .filter_map(|span| self.read(span, now, bars.of(span, &self.halves)))
-            .max_by(|a, b| headroom(a).total_cmp(&headroom(b)))
+        let omegas = self.omegas();
+        let mut nearest: Option<Reading> = None;
+        for span in self.halves.open() {
+            let bar = bars.of(span, &self.halves);
+            let headroom = nearest.map(|reading| reading.evidence - reading.bar);
+            let start = self.start(span);
+            let logs: [f64; MOST_OMEGAS] = std::array::from_fn(|i| (self.total.log[i] - start.log[i]).max(0.0));
+            let most = proportion::log_mean_exp(&logs[..omegas]) + ROUNDING;
+            if headroom.is_some_and(|headroom| most - bar < headroom) {
+                continue;
+            }
+            let reading = self.read(span, now, bar);
+            if let Some(reading) = reading.filter(|r| headroom.is_none_or(|most| r.evidence - r.bar >= most)) {
+                nearest = Some(reading);
+            }
+        }
+        nearest
     }
 
     /// Proof that the canary is better than the boundary, over the whole stage, with a design effect measured beside it.
@@ -390,7 +411,7 @@ impl Contest {
 
     /// Slots that the canary touched in this stage.
     pub(super) fn users(&self) -> usize {
-        self.canary.sum(Span::Whole).len()
+        self.canary.touched()
     }
 
     fn effect(&self, span: Span, sums: &Sums) -> f64 {
@@ -482,8 +503,8 @@ fn omegas(mild: f64, hard: bool) -> impl Iterator<Item = f64> {
 
 fn line(null: Boundary, canary: Side, stable: Side) -> Line {
     Line {
-        stable: stable.rho,
-        canary: canary.rho * null.times,
+        stable: stable.rho(),
+        canary: canary.rho() * null.times,
         delta: null.plus,
         share: canary.n / (canary.n + stable.n),
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::names::{Arm, Mono};
 use crate::stats::cluster;
 
-use super::breaker::Breaker;
+use super::breaker::{self, Breaker};
 use super::case::{Case, Exposure, Lane, is_beyond};
-use super::events::{aging, bad_event, order, quantiles, value_of};
+use super::events::{Limit, Limits, bad_event, order, value_of};
 use super::facts::{End, Fact, Outcome};
 use super::flight::{Flight, Flights};
 use super::policy::{Comparator, Direction, Margin, Metric, Policy, Rule, Stat};
@@ -42,6 +42,25 @@ pub struct Stage {
 pub struct Judge {
     pub(super) policy: Arc<Policy>,
     pub(super) state: State,
+    /// What follows from the policy and the state, and is no part of a checkpoint.
+    pub(super) derived: Derived,
+}
+
+/// Kept because it is asked for at every request or tick.
+#[derive(Clone, Debug)]
+pub(super) struct Derived {
+    limits: Limits,
+    /// How long a request that arrives now may take until it passes its first limit, nanoseconds: stable's, the canary's. Of
+    /// the epoch.
+    soonest: Option<[Option<u64>; 2]>,
+    /// The last verdict, while what is missing has not been looked for again.
+    pub(super) held: Option<Verdict>,
+}
+
+impl Derived {
+    pub(super) fn new(policy: &Policy) -> Self {
+        Self { limits: Limits::of(&policy.rules), soonest: None, held: None }
+    }
 }
 
 /// All that a judge remembers: what a checkpoint holds.
@@ -111,7 +130,7 @@ impl Judge {
             fresh: false,
             lacks: Vec::new(),
         };
-        Self { policy, state }
+        Self { derived: Derived::new(&policy), policy, state }
     }
 
     /// The policy it judges by.
@@ -199,7 +218,6 @@ impl Judge {
         facts.sort_unstable_by_key(order);
         let known = facts.partition_point(|fact| fact.known().0 <= now);
         for fact in &facts[..known] {
-            self.state.breaker.observe(fact);
             self.take(fact);
         }
         while let Some(id) = self.state.flights.due(now) {
@@ -226,6 +244,7 @@ impl Judge {
                 case.refresh(rule, passed);
             }
             state.flights.sweep(now);
+            self.derived.soonest = None;
         }
         self.renew_budget(now);
     }
@@ -256,17 +275,21 @@ impl Judge {
                     epoch: self.state.epoch,
                     done: 0,
                 };
-                self.state.flights.add(*id, flight);
+                let wake = self.first_deadline(&flight);
+                self.state.flights.add(*id, flight, wake);
+                if *arm == Arm::Canary {
+                    self.state.breaker.arrived(at.0);
+                }
                 if *drawn {
                     self.count_arrival(*arm, at.0);
-                }
-                if let Some(at) = self.next_deadline(&flight) {
-                    self.state.flights.wake(*id, at);
                 }
             }
             Fact::FirstByte { id, at } => self.first_byte(*id, at.0),
             Fact::End { id, at, end } => {
                 if let Some(flight) = self.state.flights.end(*id) {
+                    let canary = flight.arm == Arm::Canary;
+                    let seen = breaker::Flight { at: flight.at, user: flight.user, canary };
+                    self.state.breaker.ended(seen, at.0, end);
                     self.ended(&flight, at.0, end);
                 }
             }
@@ -292,9 +315,11 @@ impl Judge {
     fn count_arrival(&mut self, arm: Arm, at: u64) {
         let Some(canary) = self.side(arm) else { return };
         let state = &mut self.state;
-        let fade = 0.5f64.powf(at.saturating_sub(state.arrivals_at) as f64 / ARRIVALS_HALF_LIFE_NS);
-        state.arrivals_at = state.arrivals_at.max(at);
-        state.arrivals = state.arrivals.map(|count| count * fade);
+        if at > state.arrivals_at {
+            let fade = (-((at - state.arrivals_at) as f64) / ARRIVALS_HALF_LIFE_NS).exp2();
+            state.arrivals_at = at;
+            state.arrivals = state.arrivals.map(|count| count * fade);
+        }
         state.arrivals[usize::from(!canary)] += 1.0;
     }
 
@@ -310,21 +335,32 @@ impl Judge {
         }
     }
 
+    /// When an exchange that arrives now passes its first limit.
+    fn first_deadline(&mut self, flight: &Flight) -> Option<u64> {
+        let canary = self.side(flight.arm)?;
+        let (derived, cases, rules) = (&mut self.derived, &self.state.cases, &self.policy.rules);
+        let limits = &derived.limits.aging;
+        let soonest = derived.soonest.get_or_insert_with(|| {
+            [false, true].map(|canary| {
+                let edge = |limit: &Limit| cases[limit.rule].edge(&rules[limit.rule], limit.lane, canary, 0);
+                limits.iter().filter_map(edge).map(in_nanos).min()
+            })
+        });
+        soonest[usize::from(canary)].map(|after| flight.at.saturating_add(after))
+    }
+
     /// When an exchange passes the next limit that it has not met.
     fn next_deadline(&self, flight: &Flight) -> Option<u64> {
         let canary = self.side(flight.arm)?;
-        let mut next: Option<u64> = None;
-        for (bit, i, lane) in aging(&self.policy.rules) {
-            let rule = &self.policy.rules[i];
-            if flight.done & bit != 0 || (flight.first_byte_at.is_some() && rule.metric == Metric::Ttft) {
-                continue;
-            }
-            if let Some(limit_ms) = self.state.cases[i].edge(rule, lane, canary, self.ago(flight)) {
-                let at = flight.at.saturating_add((limit_ms.max(0.0) * 1e6) as u64);
-                next = Some(next.map_or(at, |soonest| soonest.min(at)));
-            }
-        }
-        next
+        let ago = self.ago(flight);
+        let open = self.derived.limits.aging.iter().filter(|limit| is_open(limit, flight));
+        open.filter_map(|limit| self.state.cases[limit.rule].edge(self.rule(limit), limit.lane, canary, ago))
+            .map(|limit| flight.at.saturating_add(in_nanos(limit)))
+            .min()
+    }
+
+    fn rule(&self, limit: &Limit) -> &Rule {
+        &self.policy.rules[limit.rule]
     }
 
     fn ago(&self, flight: &Flight) -> usize {
@@ -336,16 +372,16 @@ impl Judge {
         let Some(mut flight) = self.state.flights.get_mut(id).copied() else { return };
         if let Some(canary) = self.side(flight.arm) {
             let age_ms = now.saturating_sub(flight.at) as f64 / 1e6;
-            for (bit, i, lane) in aging(&self.policy.rules) {
-                let rule = &self.policy.rules[i];
-                if flight.done & bit != 0 || (flight.first_byte_at.is_some() && rule.metric == Metric::Ttft) {
+            let ago = self.ago(&flight);
+            let exposure = self.exposure(&flight, canary, now, true);
+            for limit in &self.derived.limits.aging {
+                if !is_open(limit, &flight) {
                     continue;
                 }
-                let ago = self.ago(&flight);
-                if self.state.cases[i].edge(rule, lane, canary, ago).is_some_and(|limit| age_ms > limit) {
-                    flight.done |= bit;
-                    let exposure = self.exposure(&flight, canary, now, true);
-                    self.state.cases[i].beyond(rule, lane, exposure, true);
+                let (rule, case) = (&self.policy.rules[limit.rule], &mut self.state.cases[limit.rule]);
+                if case.edge(rule, limit.lane, canary, ago).is_some_and(|most| age_ms > most) {
+                    flight.done |= limit.bit;
+                    case.beyond(rule, limit.lane, exposure, true);
                 }
             }
         }
@@ -358,36 +394,38 @@ impl Judge {
     }
 
     fn first_byte(&mut self, id: u64, at: u64) {
-        let Some(mut flight) = self.state.flights.get_mut(id).copied() else { return };
-        if flight.first_byte_at.is_some() {
+        let Some(kept) = self.state.flights.get_mut(id).filter(|flight| flight.first_byte_at.is_none()) else { return };
+        kept.first_byte_at = Some(at);
+        if self.derived.limits.ttft.is_empty() {
             return;
         }
+        let mut flight = *kept;
         let value = at.saturating_sub(flight.at) as f64 / 1e6;
-        self.timed(&mut flight, &Metric::Ttft, value, at, true);
-        flight.first_byte_at = Some(at);
+        self.timed(&mut flight, true, value, at, true);
         if let Some(kept) = self.state.flights.get_mut(id) {
-            *kept = flight;
+            kept.done = flight.done;
         }
     }
 
     /// A time is known. `good`: being within the limit counts; an answer that failed counts only if it was slow.
-    fn timed(&mut self, flight: &mut Flight, metric: &Metric, value: f64, known: u64, good: bool) {
+    fn timed(&mut self, flight: &mut Flight, of_ttft: bool, value: f64, known: u64, good: bool) {
         let Some(canary) = self.side(flight.arm) else { return };
         let ago = self.ago(flight);
         let exposure = self.exposure(flight, canary, known, true);
-        for (bit, i, lane) in quantiles(&self.policy.rules, metric) {
-            let rule = &self.policy.rules[i];
-            if !canary && lane == Lane::Rollback && flight.drawn {
-                self.state.cases[i].note_tail(rule, value, ago);
+        let limits = &self.derived.limits;
+        for limit in if of_ttft { &limits.ttft } else { &limits.latency } {
+            let (rule, case) = (&self.policy.rules[limit.rule], &mut self.state.cases[limit.rule]);
+            if !canary && limit.lane == Lane::Rollback && flight.drawn {
+                case.note_tail(rule, value, ago);
             }
-            if flight.done & bit != 0 {
+            if flight.done & limit.bit != 0 {
                 continue;
             }
-            if let Some(limit) = self.state.cases[i].edge(rule, lane, canary, ago) {
-                let bad = is_beyond(rule, value, limit);
+            if let Some(most) = case.edge(rule, limit.lane, canary, ago) {
+                let bad = is_beyond(rule, value, most);
                 if bad || good {
-                    flight.done |= bit;
-                    self.state.cases[i].beyond(rule, lane, exposure, bad);
+                    flight.done |= limit.bit;
+                    case.beyond(rule, limit.lane, exposure, bad);
                 }
             }
         }
@@ -416,9 +454,9 @@ impl Judge {
         let streamed = flight.first_byte_at.map(|first| first.saturating_sub(flight.at) as f64 / 1e6);
         let ttft = streamed.or(end.ttft_us.map(|us| us as f64 / 1e3)).unwrap_or(latency);
         if flight.first_byte_at.is_none() {
-            self.timed(&mut timed, &Metric::Ttft, ttft, at, success);
+            self.timed(&mut timed, true, ttft, at, success);
         }
-        self.timed(&mut timed, &Metric::Latency, latency, at, success);
+        self.timed(&mut timed, false, latency, at, success);
         let policy = Arc::clone(&self.policy);
         for (i, rule) in policy.rules.iter().enumerate() {
             match rule.stat {
@@ -453,11 +491,8 @@ impl Judge {
             }
             return;
         }
-        if flight.drawn && exposure.soft {
-            case.show(canary, value);
-        }
-        if flight.drawn && !canary {
-            case.learn(value);
+        if flight.drawn {
+            case.learn(canary, value, exposure.soft);
         }
         if !rule.metric.is_time() {
             if flight.drawn && !canary {
@@ -500,16 +535,13 @@ impl Judge {
                     case.rate(exposure, bad);
                 }
                 (Stat::Quantile(_), _) => {
-                    if drawn && warm {
-                        case.show(canary, value);
-                    }
                     for lane in Lane::ALL {
                         if let Some(limit) = case.edge(rule, lane, canary, 0) {
                             case.beyond(rule, lane, exposure, is_beyond(rule, value, limit));
                         }
                     }
-                    if drawn && !canary {
-                        case.learn(value);
+                    if drawn {
+                        case.learn(canary, value, warm);
                     }
                 }
                 _ => {}
@@ -547,6 +579,15 @@ impl Judge {
             case.breaches = if breach { case.breaches + 1 } else { 0 };
         }
     }
+}
+
+/// Whether an exchange in flight can still pass a limit.
+fn is_open(limit: &Limit, flight: &Flight) -> bool {
+    flight.done & limit.bit == 0 && !(limit.of_ttft && flight.first_byte_at.is_some())
+}
+
+fn in_nanos(ms: f64) -> u64 {
+    (ms.max(0.0) * 1e6) as u64
 }
 
 fn bars(policy: &Policy, horizon: Duration) -> Bars {

@@ -15,25 +15,50 @@ pub(super) fn order(fact: &Fact) -> (u64, u8, u64, u64) {
     }
 }
 
-/// The limits of quantile rules of a metric: bit in `Flight::done`, rule, lane.
-pub(super) fn quantiles<'a>(
-    rules: &'a [Rule],
-    metric: &'a Metric,
-) -> impl Iterator<Item = (u128, usize, Lane)> + use<'a> {
-    limits(rules).filter(move |(_, i, _)| rules[*i].metric == *metric)
+/// One limit that a time may be beyond.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    /// In `Flight::done`; 0 where bits ran out.
+    pub(super) bit: u128,
+    /// The rule's number.
+    pub(super) rule: usize,
+    pub(super) lane: Lane,
+    /// It is met by the first byte.
+    pub(super) of_ttft: bool,
 }
 
-/// The limits that an age can pass before the end is known.
-pub(super) fn aging(rules: &[Rule]) -> impl Iterator<Item = (u128, usize, Lane)> {
-    limits(rules).filter(|(bit, i, _)| *bit != 0 && rules[*i].direction == Direction::Higher)
+/// The limits of a policy's quantile rules of times, looked up for every request.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) ttft: Vec<Limit>,
+    pub(super) latency: Vec<Limit>,
+    /// Those that an age can pass before the end is known.
+    pub(super) aging: Vec<Limit>,
 }
 
-/// The limits of quantile rules of times. More than 42 such rules have no bit, and are judged at the end alone.
-pub(super) fn limits(rules: &[Rule]) -> impl Iterator<Item = (u128, usize, Lane)> {
+impl Limits {
+    pub(super) fn of(rules: &[Rule]) -> Self {
+        let all: Vec<Limit> = limits(rules).collect();
+        let of = |keep: &dyn Fn(&Limit) -> bool| all.iter().copied().filter(|limit| keep(limit)).collect();
+        Self {
+            ttft: of(&|limit| limit.of_ttft),
+            latency: of(&|limit| !limit.of_ttft),
+            aging: of(&|limit| limit.bit != 0 && rules[limit.rule].direction == Direction::Higher),
+        }
+    }
+}
+
+/// More than 42 such rules have no bit, and are judged at the end alone.
+fn limits(rules: &[Rule]) -> impl Iterator<Item = Limit> {
     let of_time = |rule: &Rule| matches!(rule.stat, Stat::Quantile(_)) && rule.metric.is_time();
-    rules.iter().enumerate().filter(move |(_, rule)| of_time(rule)).enumerate().flat_map(|(place, (i, _))| {
-        let bit = move |lane: usize| 1u128.checked_shl((place * 3 + lane) as u32).unwrap_or(0);
-        [(bit(0), i, Lane::Rollback), (bit(1), i, Lane::Promote), (bit(2), i, Lane::Limit)]
+    rules.iter().enumerate().filter(move |(_, rule)| of_time(rule)).enumerate().flat_map(|(place, (i, rule))| {
+        let of_ttft = rule.metric == Metric::Ttft;
+        [Lane::Rollback, Lane::Promote, Lane::Limit].into_iter().enumerate().map(move |(lane, which)| Limit {
+            bit: 1u128.checked_shl((place * 3 + lane) as u32).unwrap_or(0),
+            rule: i,
+            lane: which,
+            of_ttft,
+        })
     })
 }
 

@@ -1,7 +1,7 @@
 //! What is in flight: only arm, user, age, and whether its first byte has come; with the ages at which it becomes bad.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use super::ids::ById;
 use crate::names::Arm;
@@ -29,15 +29,24 @@ pub(super) struct Flight {
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Flights {
     by_id: ById<Flight>,
-    /// When the next limit of each is passed.
-    deadlines: BinaryHeap<Reverse<(u64, u64)>>,
+    /// When the next limit of each is passed. What comes in order waits in a queue, as arrivals do between two refreshes of u;
+    /// only the rest needs a heap.
+    queue: VecDeque<(u64, u64)>,
+    heap: BinaryHeap<Reverse<(u64, u64)>>,
     swept: u64,
 }
 
 impl Flights {
-    pub(super) fn add(&mut self, id: u64, flight: Flight) {
-        if self.by_id.len() < MOST {
-            self.by_id.insert(id, flight);
+    /// Follows one more, and wakes at `wake` if it is then still in flight.
+    pub(super) fn add(&mut self, id: u64, flight: Flight, wake: Option<u64>) {
+        if self.by_id.len() >= MOST {
+            return;
+        }
+        self.by_id.insert(id, flight);
+        match wake {
+            Some(at) if self.queue.back().is_none_or(|last| *last <= (at, id)) => self.queue.push_back((at, id)),
+            Some(at) => self.heap.push(Reverse((at, id))),
+            None => {}
         }
     }
 
@@ -49,21 +58,27 @@ impl Flights {
         self.by_id.remove(&id)
     }
 
-    /// Wakes at `at`, if the exchange is then still in flight.
+    /// Wakes again at `at`, if the exchange is then still in flight.
     pub(super) fn wake(&mut self, id: u64, at: u64) {
         if self.by_id.contains_key(&id) {
-            self.deadlines.push(Reverse((at, id)));
+            self.heap.push(Reverse((at, id)));
         }
     }
 
     /// The next whose limit has passed.
     pub(super) fn due(&mut self, now: u64) -> Option<u64> {
         loop {
-            let Reverse((at, id)) = *self.deadlines.peek()?;
+            let (queued, heaped) = (self.queue.front().copied(), self.heap.peek().map(|Reverse(first)| *first));
+            let of_queue = queued.is_some_and(|queued| heaped.is_none_or(|heaped| queued <= heaped));
+            let (at, id) = if of_queue { queued? } else { heaped? };
             if at >= now {
                 return None;
             }
-            self.deadlines.pop();
+            if of_queue {
+                self.queue.pop_front();
+            } else {
+                self.heap.pop();
+            }
             if self.by_id.contains_key(&id) {
                 return Some(id);
             }

@@ -6,7 +6,7 @@ use crate::names::Mono;
 
 use super::case::Case;
 use super::contest::Reading;
-use super::court::{DROPPED_NS, Judge, State};
+use super::court::{DROPPED_NS, Derived, Judge, State};
 use super::policy::{On, Policy, Rule, Stat};
 use super::verdict::{Lack, Missing, Verdict};
 
@@ -50,13 +50,19 @@ impl Judge {
             self.state.folded = now.0;
             self.state.fresh = true;
             self.state.lacks = self.lacks(now);
+            self.derived.held = None;
         }
         if self.state.lacks.is_empty() {
             return Verdict::Advance { reason: self.proven(now) };
         }
+        if let Some(held) = &self.derived.held {
+            return held.clone();
+        }
         let name = |i: u16| self.policy.rules.get(usize::from(i)).map(|rule| Arc::clone(&rule.name));
         let missing = self.state.lacks.iter().map(|(rule, lack)| Missing { rule: rule.and_then(name), lack: *lack });
-        hold(missing.collect())
+        let held = hold(missing.collect());
+        self.derived.held = Some(held.clone());
+        held
     }
 
     /// The rollback, if one is due: zero tolerance first, then the breaker, then the tests in the order of the rules.
@@ -190,7 +196,7 @@ impl Judge {
         if made_under != *policy || state.cases.len() != policy.rules.len() {
             return Err(CheckpointError::OtherPolicy);
         }
-        Ok(Self { policy, state })
+        Ok(Self { derived: Derived::new(&policy), policy, state })
     }
 }
 

@@ -300,7 +300,7 @@ impl Means {
     }
 
     pub(super) fn users(&self) -> usize {
-        self.canary.sum(Span::Whole).len()
+        self.canary.touched()
     }
 
     /// +1 where more is worse.

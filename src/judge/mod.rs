@@ -13,6 +13,7 @@ mod flight;
 mod fold;
 mod gate;
 mod ids;
+mod later;
 mod means;
 mod policy;
 mod policy_file;

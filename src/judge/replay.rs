@@ -1,7 +1,5 @@
 //! Replays a recorded trace through a judge, in honest time: a fact is told when it became known, never before.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +9,8 @@ use flate2::bufread::MultiGzDecoder;
 use crate::names::Mono;
 
 use super::court::{Judge, Stage};
-use super::facts::Fact;
 use super::fold::CheckpointError;
+use super::later::{Later, Queue};
 use super::policy::Policy;
 use super::trace::{Line, nanos};
 use super::verdict::{Lack, Missing, Verdict};
@@ -47,42 +45,15 @@ struct Said<'a> {
     canary_requests: u64,
 }
 
-/// A fact that is not known yet.
-struct Later {
-    known: u64,
-    sequence: u64,
-    /// Control lines that come before it is told.
-    after: u64,
-    fact: Fact,
-}
-
-impl PartialEq for Later {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-impl Eq for Later {}
-impl PartialOrd for Later {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Later {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.known, self.sequence).cmp(&(other.known, other.sequence))
-    }
-}
-
 struct Run<'a, W> {
     policy: Arc<Policy>,
     judge: Judge,
     writer: W,
     /// Hears every verdict, with its tick.
     ear: &'a mut dyn FnMut(Mono, &Verdict),
-    later: BinaryHeap<Reverse<Later>>,
+    later: Queue,
     /// Known, but told only after a later mark.
     late: Vec<Later>,
-    sequence: u64,
     next_tick: u64,
     /// The trace marks its own ticks.
     marked: bool,
@@ -166,9 +137,8 @@ pub fn replay_heard(
         policy,
         writer,
         ear,
-        later: BinaryHeap::new(),
+        later: Queue::default(),
         late: Vec::new(),
-        sequence: 0,
         next_tick: IDLE_TICK_NS,
         marked: false,
         origin: 0,
@@ -212,11 +182,15 @@ impl<W: Write> Run<'_, W> {
             let ended = match &line.event {
                 None => {
                     self.advance(at, false)?;
-                    let (later, sequence) = (&mut self.later, &mut self.sequence);
+                    let (later, judge, marks) = (&mut self.later, &mut self.judge, self.marks);
                     line.facts_from(self.origin, number, |fact| {
-                        *sequence += 1;
-                        let (known, after) = (fact.known().0, line.after(&fact));
-                        later.push(Reverse(Later { known, sequence: *sequence, after, fact }));
+                        let after = line.after(&fact);
+                        // What is known at its line's time is told before any tick that may use it: arrivals mostly.
+                        if fact.known().0 <= at && after <= marks {
+                            judge.observe(&fact);
+                        } else {
+                            later.push(Later { after, fact });
+                        }
                     })
                     .map_err(|what| fault(what.to_owned()))?;
                     false
@@ -285,11 +259,11 @@ impl<W: Write> Run<'_, W> {
             }
             !told
         });
-        while self.later.peek().is_some_and(|Reverse(later)| later.known <= now) {
-            match self.later.pop() {
-                Some(Reverse(later)) if later.after <= marks => judge.observe(&later.fact),
-                Some(Reverse(later)) => self.late.push(later),
-                None => return,
+        while let Some(later) = self.later.pop(now) {
+            if later.after <= marks {
+                judge.observe(&later.fact);
+            } else {
+                self.late.push(later);
             }
         }
     }
@@ -317,9 +291,7 @@ impl<W: Write> Run<'_, W> {
             return Ok(true);
         }
         if let Some(fact) = line.fact(event, self.origin).map_err(|what| Refused::Event(what.to_owned()))? {
-            self.sequence += 1;
-            let (known, after) = (fact.known().0, line.after(&fact));
-            self.later.push(Reverse(Later { known, sequence: self.sequence, after, fact }));
+            self.later.push(Later { after: line.after(&fact), fact });
             return Ok(false);
         }
         let ended = self.mark(event, line, at)?;

@@ -1,35 +1,39 @@
 //! A stratum: the exposures that became known in one tick, and stable's rate as known before it.
 
-use super::users::Offsets;
-
 /// Half-life of the memory of stable's rate: long enough for some failures, short enough to follow a drift.
 const HALF_LIFE_NS: f64 = 300e9;
 
-/// Exposures that wait for their tick to close: slot and whether bad.
+/// Exposures that wait for their tick to close. Stable's are sums already; the canary's are also kept by slot.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Stratum {
     pub(super) since: u64,
-    pub(super) canary: Vec<(u16, bool)>,
-    pub(super) stable: Vec<(u16, bool)>,
+    pub(super) events: Vec<(u16, bool)>,
+    pub(super) canary: Side,
+    pub(super) stable: Side,
 }
 
 /// One arm's part of a stratum.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Side {
     /// Exposures.
     pub(super) n: f64,
     /// Bad ones.
     pub(super) k: f64,
-    /// Mean offset of the exposures; 1 without any.
-    pub(super) rho: f64,
+    /// Sum of the exposures' offsets.
+    offsets: f64,
 }
 
 impl Side {
-    pub(super) fn of(events: &[(u16, bool)], offsets: &Offsets) -> Self {
-        let n = events.len() as f64;
-        let k = events.iter().filter(|event| event.1).count() as f64;
-        let rho: f64 = events.iter().map(|event| offsets.of(event.0)).sum();
-        Self { n, k, rho: if n > 0.0 { rho / n } else { 1.0 } }
+    /// One exposure more, of a user with this offset.
+    pub(super) fn add(&mut self, bad: bool, offset: f64) {
+        self.n += 1.0;
+        self.k += f64::from(u8::from(bad));
+        self.offsets += offset;
+    }
+
+    /// Mean offset of the exposures; 1 without any.
+    pub(super) fn rho(&self) -> f64 {
+        if self.n > 0.0 { self.offsets / self.n } else { 1.0 }
     }
 }
 
@@ -50,7 +54,7 @@ impl Past {
     pub(super) fn add(&mut self, stable: Side, now: u64) {
         let fade = 0.5f64.powf(now.saturating_sub(self.at) as f64 / HALF_LIFE_NS);
         self.at = now;
-        self.bad = self.bad * fade + stable.k / stable.rho;
+        self.bad = self.bad * fade + stable.k / stable.rho();
         self.exposures = self.exposures * fade + stable.n;
     }
 }

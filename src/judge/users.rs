@@ -48,6 +48,7 @@ impl History {
         let rate = (bad / self.step.len() as f64) as f32;
         self.exposures += self.step.len() as f64;
         self.bad += bad;
+        self.step.sort_unstable();
         let events: Vec<(u16, [f32; 2])> =
             self.step.drain(..).map(|(slot, bad)| (slot, [f32::from(u8::from(bad)), rate])).collect();
         self.slots.add(&events);

@@ -5,7 +5,7 @@
 //! the one that began with this half and the one that began with the half before. So two remembered starts a length, and
 //! slot sums of two halves a length, are enough: O(windows) memory, whatever the traffic.
 
-use crate::stats::cluster::Slots;
+use crate::stats::cluster::{SLOTS, Slots};
 
 /// Lengths of windows, seconds: each four times the one before, so that some window starts near any onset.
 pub(super) const LENGTHS: [u64; 6] = [16, 64, 256, 1_024, 4_096, 16_384];
@@ -160,6 +160,17 @@ impl<const N: usize> Ladder<N> {
         let ended = std::mem::take(&mut self.this[level]);
         self.this.get_mut(level + 1).unwrap_or(&mut self.whole).merge(&ended);
         self.before[level] = if adjacent { ended } else { Slots::default() };
+    }
+
+    /// How many slots were touched since the stage began.
+    pub(super) fn touched(&self) -> usize {
+        let mut seen = [0u64; SLOTS / 64];
+        for part in self.this.iter().chain([&self.whole, &self.latest]) {
+            for (slot, _) in part.iter() {
+                seen[usize::from(slot / 64) % seen.len()] |= 1 << (slot % 64);
+            }
+        }
+        seen.iter().map(|slots| slots.count_ones() as usize).sum()
     }
 
     /// The sums of a window.

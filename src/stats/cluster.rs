@@ -34,45 +34,58 @@ impl<const N: usize> Slots<N> {
         self.cells.binary_search_by_key(&slot, |cell| cell.0).ok().map(|index| self.cells[index].1)
     }
 
-    /// Adds to slots in any order.
+    /// Adds to slots in any order; the sums of a slot are added in the order given.
     pub fn add(&mut self, events: &[(u16, [f32; N])]) {
+        if events.is_sorted_by_key(|event| event.0) {
+            self.add_rising(events, plus);
+        } else {
+            let mut rising = events.to_vec();
+            rising.sort_by_key(|event| event.0); // stable: a slot's events keep their order
+            self.add_rising(&rising, plus);
+        }
+    }
+
+    /// Adds to slots that do not fall, by `join` (sum so far, or zeros; what comes). What it costs is what comes, and the
+    /// moving of what lies behind a slot touched for the first time: not a search through all slots for each.
+    pub fn add_rising(&mut self, events: &[(u16, [f32; N])], mut join: impl FnMut(&mut [f32; N], &[f32; N])) {
         let mut fresh: Vec<(u16, [f32; N])> = Vec::new();
+        let mut at = 0;
         for (slot, more) in events {
-            match self.cells.binary_search_by_key(slot, |cell| cell.0) {
-                Ok(index) => plus(&mut self.cells[index].1, more),
-                Err(_) => fresh.push((*slot, *more)),
+            at += steps_to(&self.cells[at..], *slot);
+            match self.cells.get_mut(at) {
+                Some(cell) if cell.0 == *slot => join(&mut cell.1, more),
+                _ => {
+                    if fresh.last().is_none_or(|cell| cell.0 != *slot) {
+                        fresh.push((*slot, [0.0; N]));
+                    }
+                    if let Some(cell) = fresh.last_mut() {
+                        join(&mut cell.1, more);
+                    }
+                }
             }
         }
-        if fresh.is_empty() {
-            return;
-        }
-        fresh.sort_unstable_by_key(|cell| cell.0);
-        fresh.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                plus(&mut kept.1, &later.1);
+        self.insert(&fresh);
+    }
+
+    /// Puts in slots that rise and are not there yet: one merge, from the back.
+    fn insert(&mut self, fresh: &[(u16, [f32; N])]) {
+        let (mut old, mut new) = (self.cells.len(), fresh.len());
+        self.cells.extend_from_slice(fresh);
+        while new > 0 {
+            let to = old + new - 1;
+            if old > 0 && self.cells[old - 1].0 > fresh[new - 1].0 {
+                old -= 1;
+                self.cells[to] = self.cells[old];
+            } else {
+                new -= 1;
+                self.cells[to] = fresh[new];
             }
-            same
-        });
-        self.cells.extend_from_slice(&fresh);
-        self.cells.sort_by_key(|cell| cell.0); // two sorted runs: merged in one pass
+        }
     }
 
     /// Adds another's sums; `other` may be a mere list made by [`Slots::append`].
     pub fn merge(&mut self, other: &Slots<N>) {
         self.add(&other.cells);
-    }
-
-    /// A slot's sums, to be added to; made if it was not touched before.
-    pub fn entry(&mut self, slot: u16) -> &mut [f32; N] {
-        let index = match self.cells.binary_search_by_key(&slot, |cell| cell.0) {
-            Ok(index) => index,
-            Err(index) => {
-                self.cells.insert(index, (slot, [0.0; N]));
-                index
-            }
-        };
-        &mut self.cells[index].1
     }
 
     /// Puts events at the end without sorting or summing them: only good for being merged into another later.
@@ -84,6 +97,17 @@ impl<const N: usize> Slots<N> {
     pub fn clear(&mut self) {
         self.cells.clear();
     }
+}
+
+/// How many cells lie before `slot`: doubling steps, then halving ones (Bentley and Yao 1976), for it is mostly near.
+fn steps_to<const N: usize>(cells: &[(u16, [f32; N])], slot: u16) -> usize {
+    let mut reach = 1;
+    while cells.get(reach - 1).is_some_and(|cell| cell.0 < slot) {
+        reach *= 2;
+    }
+    let from = reach / 2;
+    let to = (reach - 1).min(cells.len());
+    from + cells[from.min(to)..to].partition_point(|cell| cell.0 < slot)
 }
 
 fn plus<const N: usize>(sum: &mut [f32; N], more: &[f32; N]) {
@@ -175,6 +199,26 @@ mod tests {
         );
         for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             assert_eq!(join(order), expect);
+        }
+    }
+
+    #[test]
+    fn slots_are_what_a_map_would_be_whatever_comes() {
+        let (mut slots, mut map) = (Slots::<1>::default(), std::collections::BTreeMap::new());
+        let mut state = 1u64;
+        for round in 0..200 {
+            let batch: Vec<(u16, [f32; 1])> = (0..round % 37)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    ((state >> 40) as u16 % if round < 100 { 50 } else { 8_192 }, [(state >> 60) as f32])
+                })
+                .collect();
+            for (slot, [more]) in &batch {
+                *map.entry(*slot).or_insert(0.0) += more;
+            }
+            slots.add(&batch);
+            let expect: Vec<(u16, [f32; 1])> = map.iter().map(|(slot, sum)| (*slot, [*sum])).collect();
+            assert_eq!(slots.cells, expect, "round {round}");
         }
     }
 

@@ -10,6 +10,13 @@ const LOWEST: i32 = -1_212;
 /// Highest bucket: e^(+24) ≈ 2.6·10¹⁰.
 const HIGHEST: i32 = 1_212;
 
+/// The bucket of a value; none for what counts as 0.
+#[must_use]
+pub fn bucket(value: f64) -> Option<i32> {
+    let bucket = if value > 0.0 { (value.ln() / STEP).floor() as i32 } else { i32::MIN };
+    (bucket >= LOWEST).then(|| bucket.min(HIGHEST))
+}
+
 /// A decayed histogram of positive values.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Sketch {
@@ -33,15 +40,17 @@ impl Sketch {
 
     /// Adds one value.
     pub fn add(&mut self, value: f64) {
+        self.add_at(bucket(value));
+    }
+
+    /// The same, for a value whose [`bucket`] is known already: several sketches may take in one value.
+    pub fn add_at(&mut self, bucket: Option<i32>) {
         self.seen += 1;
         self.total += 1.0;
-        let bucket = if value > 0.0 { (value.ln() / STEP).floor() as i32 } else { i32::MIN };
-        if bucket < LOWEST {
-            self.zeros += 1.0;
-            return;
+        match bucket {
+            Some(bucket) => *self.at(bucket) += 1.0,
+            None => self.zeros += 1.0,
         }
-        let bucket = bucket.min(HIGHEST);
-        *self.at(bucket) += 1.0;
     }
 
     fn at(&mut self, bucket: i32) -> &mut f64 {
