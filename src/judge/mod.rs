@@ -15,6 +15,7 @@ mod gate;
 mod ids;
 mod later;
 mod means;
+pub mod merge;
 mod policy;
 mod policy_file;
 pub mod replay;

@@ -159,7 +159,8 @@ fn interval(case: &Case, rule: &Rule, design_effect: f64) -> Option<[f64; 2]> {
             let (half, sums) = half_share(case, design_effect)?;
             let difference = sums.k_c / sums.n_c - sums.k_s / sums.rho_s * sums.rho_c / sums.n_c;
             let difference = if flips(rule) { -difference } else { difference };
-            Some([difference - half, difference + half])
+            // Shares differ by 100 points at most, whatever few samples leave possible.
+            Some([(difference - half).max(-1.0), (difference + half).min(1.0)])
         }
         Stat::Quantile(q) => {
             // By order statistics: the ranks that the interval of the share beyond u leaves possible.
