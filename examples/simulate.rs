@@ -1,6 +1,7 @@
 //! Makes the tables of `docs/evaluator.md`: `cargo run --profile sim --example simulate -- TABLE [--full] [--seed N]`.
 //!
-//! TABLE is `aa` (healthy canaries), `regressions`, `outage` (answers until a dead canary is cut), or `promotion`.
+//! TABLE is `aa` (healthy canaries), `regressions`, `outage` (answers until a dead canary is cut), `promotion`, or `plan`
+//! (what `serin plan` foretells, beside what came).
 //! `--sample`: the traffic of the sample traces instead of the heavier one of the simulator; `--onset SECONDS`: of faults,
 //! after the stage began; `--alone`: neither rivals nor the judge that is told the onset, which take most of the time.
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use serin::judge::Policy;
 use sim::exact::{quantile, upper_bound};
+use sim::foretold::{self, CASES};
 use sim::harm::Harm;
 use sim::kinds::{KINDS, SAMPLE, STEADY, Traffic};
 use sim::run::{POLICY, Result as Outcome, Trial, many};
@@ -71,7 +73,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "regressions" => regressions(&policy, &options),
         "outage" => outage(&policy, &options),
         "promotion" => promotion(&policy, &options),
-        _ => return Err("name a table: aa, regressions, outage, promotion".into()),
+        "plan" => plan(&options),
+        _ => return Err("name a table: aa, regressions, outage, promotion, plan".into()),
     }
     Ok(())
 }
@@ -323,6 +326,25 @@ fn outage(policy: &Arc<Policy>, options: &Options) {
                 quantile(&answers, 1.0),
             );
         }
+    }
+}
+
+/// What `plan` foretells of one gate alone, and what the judge then needed.
+fn plan(options: &Options) {
+    let stages = options.stages.unwrap_or(if options.full { 400 } else { 100 });
+    println!("Seconds from the stage's start by which 80 % and 95 % of {stages} stages were over.\n");
+    println!("| gate alone | foretold 80 % / 95 % | simulated | foretold over simulated |");
+    println!("|---|---|---|---|");
+    for case in CASES.into_iter().filter(|case| wanted(options, case.name)) {
+        let Some(row) = foretold::row(case, options.seed, stages, options.threads) else { continue };
+        let ([early, late], [soon, last]) = (row.foretold, row.simulated);
+        println!(
+            "| {}: {} | {early:.0} / {late:.0} | {soon:.0} / {last:.0} | {:.2} / {:.2} |",
+            case.gate,
+            case.name,
+            early / soon,
+            late / last
+        );
     }
 }
 

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Command::Check { config, output } => app::offline::check(&config, output),
         Command::Demo(args) => app::demo::run(&args),
         Command::Replay(args) => app::offline::replay(&args),
-        Command::Plan(args) => app::offline::plan(&args),
+        Command::Plan(args) => app::plan::plan(&args),
         Command::Local(local) => cli::perform(&local, &mut std::io::stdout(), &mut std::io::stderr()),
         Command::Remote(remote) => cli::ask_blocking(&remote).unwrap_or(ExitCode::FAILURE),
     }

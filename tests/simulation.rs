@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serin::judge::{Judge, Policy};
 use sim::exact::{quantile, upper_bound};
+use sim::foretold::{self, CASES};
 use sim::harm::Harm;
 use sim::kinds::{KINDS, SAMPLE, STEADY, Traffic};
 use sim::rivals::mann_whitney;
@@ -149,4 +150,14 @@ fn the_simulator_s_own_arithmetic_agrees_with_an_independent_script() {
     }
     let (a, b) = ([1.0, 2.0, 2.0, 5.0, 7.0, 9.0], [0.5, 1.0, 2.0, 3.0, 3.0]);
     assert!((mann_whitney(&a, &b) - 1.2032536368703586).abs() < 1e-9, "{}", mann_whitney(&a, &b));
+}
+
+#[test]
+fn what_plan_foretells_is_what_the_judge_then_needs() {
+    let case = CASES.into_iter().find(|case| case.name == "equal TTFT, p95").unwrap();
+    let row = foretold::row(case, 1, 30, 2).unwrap();
+    for (foretold, simulated) in row.foretold.into_iter().zip(row.simulated) {
+        let ratio = foretold / simulated;
+        assert!((0.85..1.15).contains(&ratio), "{}: foretold {foretold} s, simulated {simulated} s", case.name);
+    }
 }

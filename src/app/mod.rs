@@ -4,6 +4,7 @@
 pub mod demo;
 pub mod error;
 pub mod offline;
+pub mod plan;
 pub mod reload;
 pub mod run;
 pub mod sockets;

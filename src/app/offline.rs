@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::run::say;
 use crate::cli::args::ReplayPolicy;
-use crate::cli::{Output, PlanArgs, ReplayArgs};
+use crate::cli::{Output, ReplayArgs};
 use crate::config;
 use crate::judge::Policy;
 use crate::judge::replay::replay as judge_again;
@@ -45,18 +45,11 @@ pub fn check(path: &Path, output: Output) -> ExitCode {
     }
 }
 
-fn printed(text: &str) -> ExitCode {
+pub(super) fn printed(text: &str) -> ExitCode {
     match writeln!(io::stdout().lock(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-/// How long stages must last.
-#[must_use]
-pub fn plan(args: &PlanArgs) -> ExitCode {
-    say(&format!("serin: plan is not part of this version; it would read {}", args.config.display()));
-    ExitCode::from(2)
 }
 
 /// The same judge over a recorded trace; good whatever the verdict.

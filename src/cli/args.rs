@@ -122,8 +122,18 @@ pub enum ReplayPolicy {
 pub struct PlanArgs {
     /// The configuration.
     pub config: PathBuf,
-    /// Requests a second that are expected.
+    /// Requests a second that are expected, of each rollout.
     pub rps: f64,
+    /// What stable did, as recorded; without it assumptions stand.
+    pub trace: Option<PathBuf>,
+    /// Different users a day; a trace says how unequal they are, not how many come.
+    pub users: f64,
+    /// How much less than independent a user's requests are.
+    pub design_effect: Option<f64>,
+    /// The share of requests that the heaviest user has, 0 to 1.
+    pub heaviest: Option<f64>,
+    /// Stable's share of bad events, 0 to 1, by gate.
+    pub base: Vec<(String, f64)>,
     /// For people or machines.
     pub output: Output,
 }
@@ -242,9 +252,24 @@ enum TypedCommand {
     Reload,
     /// How long stages must last to see the configured regression
     Plan {
-        /// Requests a second that are expected
-        #[arg(long)]
+        /// Requests a second that are expected of each rollout
+        #[arg(long, value_parser = positive)]
         rps: f64,
+        /// A recorded trace: what stable did there is taken instead of assumptions
+        #[arg(long, value_name = "FILE")]
+        trace: Option<PathBuf>,
+        /// Different users a day
+        #[arg(long, value_parser = positive, default_value = "10000")]
+        users: f64,
+        /// How much less than independent a user's requests are, 1 at least [default: 1.2, or the trace's]
+        #[arg(long, value_parser = positive)]
+        design_effect: Option<f64>,
+        /// The heaviest user's requests, percent [default: 1, or the trace's]
+        #[arg(long, value_parser = percent)]
+        heaviest: Option<f64>,
+        /// Stable's bad events in percent, for example error_rate=0.5; may be repeated
+        #[arg(long, value_name = "GATE=PERCENT", value_parser = base)]
+        base: Vec<(String, f64)>,
     },
     /// Judge a recorded trace, offline
     Replay {
@@ -310,6 +335,21 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|why| format!("{why}; write it as 90s, 30m, 24h"))
 }
 
+fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+    if number.is_finite() && number > 0.0 { Ok(number) } else { Err("is not above 0".to_owned()) }
+}
+
+fn base(text: &str) -> Result<(String, f64), String> {
+    let (gate, share) = text.split_once('=').ok_or("is not GATE=PERCENT")?;
+    let share = percent(share.trim_end_matches('%').trim())? / 100.0;
+    if share > 0.0 && share < 1.0 {
+        Ok((gate.trim().to_owned(), share))
+    } else {
+        Err("its share is not between 0 and 100 %".to_owned())
+    }
+}
+
 fn percent(text: &str) -> Result<f64, String> {
     let percent: f64 = text.trim_end_matches('%').trim().parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=100.0).contains(&percent) {
@@ -346,7 +386,18 @@ pub fn parse_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
             return Ok(Command::Check { config: file.unwrap_or(config), output: globals.output });
         }
         TypedCommand::Demo(demo) => return Ok(Command::Demo(demo)),
-        TypedCommand::Plan { rps } => return Ok(Command::Plan(PlanArgs { config, rps, output: globals.output })),
+        TypedCommand::Plan { rps, trace, users, design_effect, heaviest, base } => {
+            return Ok(Command::Plan(PlanArgs {
+                config,
+                rps,
+                trace,
+                users,
+                design_effect,
+                heaviest: heaviest.map(|percent| percent / 100.0),
+                base,
+                output: globals.output,
+            }));
+        }
         TypedCommand::Replay { policy, rollout, from_stage, trace } => {
             let policy = match (policy, rollout) {
                 (Some(file), _) => ReplayPolicy::File(file),

@@ -50,6 +50,7 @@ pub struct Breaker {
     /// The canary's arrivals later than `success`.
     arrivals: VecDeque<u64>,
     stage_arrivals: u64,
+    stable_answers: u64,
     /// Stable's last answers: when known, whether failed.
     stable: VecDeque<(u64, bool)>,
     /// Whether anything came since the last tick.
@@ -82,6 +83,7 @@ impl Breaker {
             run: Vec::new(),
             arrivals: VecDeque::new(),
             stage_arrivals: 0,
+            stable_answers: 0,
             stable: VecDeque::new(),
             changed: false,
         }
@@ -125,6 +127,7 @@ impl Breaker {
         self.changed = true;
         let failed = self.errors.is_error(end);
         if !flight.canary {
+            self.stable_answers += 1;
             self.stable.push_back((at, failed));
             if self.stable.len() > STABLE_ANSWERS {
                 self.stable.pop_front();
@@ -164,6 +167,12 @@ impl Breaker {
     #[must_use]
     pub fn canary_arrivals(&self) -> u64 {
         self.stage_arrivals
+    }
+
+    /// Stable's answers ever known.
+    #[must_use]
+    pub(super) fn answers(&self) -> u64 {
+        self.stable_answers
     }
 
     /// Stable's failures and answers since `since`, among its last thousand.

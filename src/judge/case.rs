@@ -19,7 +19,7 @@ const VALUES: u64 = 200;
 /// Remembered refreshes of u, 10 s each: a request older than that is judged by the oldest.
 const REMEMBERED: usize = 720;
 /// The odds that the first alternative of a rate has.
-const MILD: f64 = 1.25;
+pub(super) const MILD: f64 = 1.25;
 
 /// Which limit of a quantile rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub(super) struct Case {
     pub(super) proof: f64,
 }
 
-fn rate_boundary(rule: &Rule, margin: Margin) -> Boundary {
+pub(super) fn rate_boundary(rule: &Rule, margin: Margin) -> Boundary {
     match margin {
         Margin::Absolute(by) => Boundary { times: 1.0, plus: by.abs() },
         // A pass rate that may fall to a ratio r of stable's: fails 1 − r(1 − p).
@@ -233,6 +233,11 @@ impl Case {
             self.breaches = 0;
             self.failing = None;
         }
+    }
+
+    /// Stable's values, decayed.
+    pub(super) fn sketch(&self) -> &Sketch {
+        &self.sketch
     }
 
     /// Stable's quantile `ago` refreshes before now.

@@ -11,9 +11,9 @@ use super::users::Offsets;
 use super::window::{Bars, Halves, LENGTHS, Ladder, Span};
 
 /// Odds ratios of the alternatives beside the mild one: small, doubled, and up to "everything fails".
-const OMEGAS: [f64; 6] = [1.6, 2.5, 5.0, 15.0, 60.0, 400.0];
+pub(super) const OMEGAS: [f64; 6] = [1.6, 2.5, 5.0, 15.0, 60.0, 400.0];
 /// Hard tests look for gross failures only.
-const HARD_OMEGAS: [f64; 4] = [5.0, 15.0, 60.0, 400.0];
+pub(super) const HARD_OMEGAS: [f64; 4] = [5.0, 15.0, 60.0, 400.0];
 const MOST_OMEGAS: usize = 7;
 /// Strata without canary traffic are joined up to this long.
 const JOINED_NS: u64 = 5_000_000_000;

@@ -294,6 +294,13 @@ impl Means {
         (mean(self.raw[2], self.raw[3]), mean(self.raw[0], self.raw[1]))
     }
 
+    /// Mean and standard deviation of the comparator's last scores; none with few of them.
+    pub(super) fn spread(&self) -> Option<(f64, f64)> {
+        let level = self.level()?;
+        let squares: f64 = self.last.iter().map(|score| (f64::from(*score) - level).powi(2)).sum();
+        Some((level, (squares / (self.last.len() as f64 - 1.0)).sqrt()))
+    }
+
     /// Scores of the canary and the comparator in this stage.
     pub(super) fn counts(&self) -> (f64, f64) {
         (self.raw[0], self.raw[2])

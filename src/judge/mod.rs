@@ -11,6 +11,7 @@ mod events;
 mod facts;
 mod flight;
 mod fold;
+pub mod forecast;
 mod gate;
 mod ids;
 mod later;

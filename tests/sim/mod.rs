@@ -4,6 +4,7 @@
 
 pub mod dice;
 pub mod exact;
+pub mod foretold;
 pub mod harm;
 pub mod kinds;
 pub mod rivals;

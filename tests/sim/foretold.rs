@@ -1,0 +1,176 @@
+//! What `plan` foretells beside what the judge then needs: one rule at a time, on simulated traffic.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serin::judge::forecast::{Assumed, Found, Habit, forecast};
+use serin::judge::{Policy, Rule};
+
+use super::exact::quantile;
+use super::harm::Harm;
+use super::kinds::{STEADY, Traffic};
+use super::run::{Trial, many};
+
+/// One comparison.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub name: &'static str,
+    pub traffic: Traffic,
+    pub harm: Harm,
+    /// The gate, and its margins where they are not its own.
+    pub gate: &'static str,
+    pub margins: Option<[f64; 2]>,
+    /// Seconds in which it must be over.
+    pub length: f64,
+}
+
+/// Seconds, with 80 % and 95 % chance: foretold, and simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub foretold: [f64; 2],
+    pub simulated: [f64; 2],
+}
+
+/// What is compared in the book; the first ones in CI too.
+pub const CASES: [Case; 10] = {
+    let none = Harm::NONE;
+    let even = Traffic { rate: 20.0, weight: 0.5, users: 2_000, zipf: 0.5, error_spread: 0.0, ..STEADY };
+    let sticky = Traffic { rate: 20.0, weight: 0.25, users: 1_000, ..STEADY };
+    let large = Traffic { rate: 60.0, weight: 0.5, users: 2_000, ..STEADY };
+    let errors = Some([0.005, 0.03]);
+    [
+        Case {
+            name: "+3 pp errors, 10 of 20/s",
+            traffic: even,
+            harm: Harm { errors: 0.03, ..none },
+            gate: "error_rate",
+            margins: errors,
+            length: 900.0,
+        },
+        Case {
+            name: "equal, 10 of 20/s",
+            traffic: even,
+            harm: none,
+            gate: "error_rate",
+            margins: errors,
+            length: 900.0,
+        },
+        Case {
+            name: "+3 pp errors, 5 of 20/s, sticky",
+            traffic: sticky,
+            harm: Harm { errors: 0.03, ..none },
+            gate: "error_rate",
+            margins: errors,
+            length: 1_800.0,
+        },
+        Case {
+            name: "equal, 5 of 20/s, sticky",
+            traffic: sticky,
+            harm: none,
+            gate: "error_rate",
+            margins: errors,
+            length: 1_800.0,
+        },
+        Case {
+            name: "+1 pp errors, 30 of 60/s",
+            traffic: large,
+            harm: Harm { errors: 0.01, ..none },
+            gate: "error_rate",
+            margins: Some([0.001, 0.01]),
+            length: 3_600.0,
+        },
+        Case {
+            name: "equal, 30 of 60/s",
+            traffic: large,
+            harm: none,
+            gate: "error_rate",
+            margins: None,
+            length: 3_600.0,
+        },
+        Case {
+            name: "TTFT x 1.5, p95",
+            traffic: sticky,
+            harm: Harm { ttft: 1.5, ..none },
+            gate: "ttft_p95",
+            margins: Some([1.1, 1.5]),
+            length: 1_800.0,
+        },
+        Case {
+            name: "equal TTFT, p95",
+            traffic: sticky,
+            harm: none,
+            gate: "ttft_p95",
+            margins: Some([1.1, 1.5]),
+            length: 1_800.0,
+        },
+        Case {
+            name: "quality -10 %",
+            traffic: large,
+            harm: Harm { quality: 0.9, ..none },
+            gate: "quality_mean",
+            margins: None,
+            length: 1_800.0,
+        },
+        Case {
+            name: "equal quality",
+            traffic: large,
+            harm: none,
+            gate: "quality_mean",
+            margins: None,
+            length: 1_800.0,
+        },
+    ]
+};
+
+/// Runs one comparison.
+pub fn row(case: Case, seed: u64, stages: usize, threads: usize) -> Option<Row> {
+    let mut rule = Rule::gate(case.gate)?;
+    if let Some([promote, rollback]) = case.margins {
+        let margin = |of: serin::judge::Margin, by: f64| match of {
+            serin::judge::Margin::Absolute(_) => serin::judge::Margin::Absolute(by),
+            serin::judge::Margin::Relative(_) => serin::judge::Margin::Relative(by),
+        };
+        (rule.promote, rule.rollback) = (margin(rule.promote, promote), margin(rule.rollback, rollback));
+    }
+    let traffic = case.traffic;
+    let (seen, found) = match case.gate {
+        "error_rate" => (1.0, Found::Bad(traffic.errors)),
+        // Within a user 0.5, between users what their speeds differ by.
+        "ttft_p95" => (1.0, Found::Spread(0.5f64.hypot(traffic.speed_spread))),
+        _ => (traffic.scored, Found::Scores { level: 0.8, deviation: 0.12 }),
+    };
+    let mut policy = Policy { rules: vec![rule], min_requests: 0, min_users: 0.0, ..Policy::default() };
+    policy.min_stage = Duration::ZERO;
+    let shares: Vec<f64> = (1..=traffic.users).map(|rank| (rank as f64).powf(-traffic.zipf)).collect();
+    let (sum, squares) = (shares.iter().sum::<f64>(), shares.iter().map(|share| share * share).sum::<f64>());
+    let weight = traffic.weight;
+    // The heaviest that chance gave to the canary.
+    let heaviest: f64 = (0..).zip(&shares).map(|(rank, share)| (1.0 - weight).powi(rank) * share / sum).sum();
+    let assumed = Assumed {
+        rps: traffic.rate,
+        weight,
+        users: sum * sum / squares,
+        heaviest,
+        design_effect: 1.1,
+        answer_s: if case.gate == "quality_mean" { 40.0 } else { 4.0 },
+    };
+    let foretold = forecast(&policy, Duration::from_secs(3_600), assumed, &[Habit { seen, found }]);
+    let harmed = case.harm != Harm::NONE;
+    let foretold = foretold.first().map(|of| if harmed { of.rollback } else { of.promote })?;
+    let trial = Trial {
+        traffic,
+        harm: case.harm,
+        history: 300.0,
+        onset: 0.0,
+        length: case.length,
+        rivals: false,
+        told: None,
+        until_verdict: true,
+    };
+    let results = many(&Arc::new(policy), &trial, seed, stages, threads);
+    let mut times: Vec<f64> = results.iter().filter_map(|r| if harmed { r.rollback } else { r.pass }).collect();
+    times.sort_by(f64::total_cmp);
+    times.resize(stages, f64::INFINITY);
+    let at = |power| quantile(&times, power);
+    Some(Row { foretold: [foretold[0]?, foretold[1]?], simulated: [at(0.8), at(0.95)] })
+}
