@@ -16,6 +16,7 @@ pub mod judge;
 pub mod measure;
 pub mod names;
 pub mod proxy;
+pub mod report;
 pub mod rollout;
 pub mod signal;
 pub mod snapshot;

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => app::demo::run(&args),
         Command::Replay(args) => app::offline::replay(&args),
         Command::Plan(args) => app::plan::plan(&args),
+        Command::Report(args) => app::offline::report(&args),
         Command::Local(local) => cli::perform(&local, &mut std::io::stdout(), &mut std::io::stderr()),
         Command::Remote(remote) => cli::ask_blocking(&remote).unwrap_or(ExitCode::FAILURE),
     }

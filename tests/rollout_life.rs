@@ -72,7 +72,7 @@ impl<'a> Life<'a> {
 
     /// The process dies after a checkpoint of evidence; the next one has only the files.
     fn restart(&mut self) {
-        let kept = Kept { state: self.state.clone(), judge: Vec::new() };
+        let kept = Kept { state: self.state.clone(), judge: Vec::new(), counts: None };
         self.evidence.save(&self.terms.rollout, &kept).unwrap();
         self.journal = None;
         self.now.mono = Mono(7);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::html::Html;
 use super::picture;
 use crate::evaluator::RolloutView;
 use crate::evaluator::view::{ArmView, StageView};
 use crate::judge::{GateReport, GateResult, show};
+use crate::report::Html;
 use crate::rollout::{Actor, Verb, VerbArgs};
 use crate::split::Weight;
 

@@ -15,9 +15,9 @@ use super::body::{self, Body};
 use super::card;
 use super::context::{Context, Side};
 use super::error::Problem;
-use super::html::Html;
 use super::rollouts;
 use super::sessions::{COOKIE, SESSION_LIFE};
+use crate::report::Html;
 
 const STYLE: &str = include_str!("../../assets/dashboard/style.css");
 const SCRIPT: &str = include_str!("../../assets/dashboard/app.js");

@@ -9,7 +9,7 @@ use axum::routing::{get, post, put};
 
 use super::context::Context;
 use super::error::Problem;
-use super::{auth, change, dashboard, events, feedback, journal, openapi, probe, rollouts, which};
+use super::{auth, change, dashboard, events, feedback, journal, openapi, probe, report, rollouts, which};
 
 /// Most bytes of a change's body.
 const BODY_MAX: usize = 64 << 10;
@@ -17,7 +17,7 @@ const BODY_MAX: usize = 64 << 10;
 const FEEDBACK_MAX: usize = 2 << 20;
 
 /// Every route, as the description must name them.
-pub const ROUTES: [(&str, &str); 20] = [
+pub const ROUTES: [(&str, &str); 21] = [
     ("get", "/livez"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -25,6 +25,7 @@ pub const ROUTES: [(&str, &str); 20] = [
     ("get", "/api/v1/rollouts"),
     ("get", "/api/v1/rollouts/{name}"),
     ("get", "/api/v1/rollouts/{name}/which"),
+    ("get", "/api/v1/rollouts/{name}/report"),
     ("put", "/api/v1/rollouts/{name}/weight"),
     ("post", "/api/v1/rollouts/{name}/{verb}"),
     ("get", "/api/v1/events"),
@@ -47,6 +48,7 @@ pub fn router(cx: Context) -> Router {
         .route("/api/v1/rollouts", get(rollouts::list))
         .route("/api/v1/rollouts/{name}", get(rollouts::get))
         .route("/api/v1/rollouts/{name}/which", get(which::which))
+        .route("/api/v1/rollouts/{name}/report", get(report::report))
         .route("/api/v1/rollouts/{name}/weight", put(change::weight))
         .route("/api/v1/rollouts/{name}/{verb}", post(change::verb))
         .route("/api/v1/events", get(events::events))

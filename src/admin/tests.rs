@@ -763,6 +763,7 @@ fn decided(reason: &str) -> crate::rollout::Record {
         gates: "h".into(),
         generation: 1,
         state: State::initial(&terms),
+        numbers: None,
     }
 }
 
@@ -775,6 +776,16 @@ async fn the_journal_is_read_in_order_from_a_number_on() {
         bench.journal.append(Box::new(decided(reason)), Some(done)).unwrap();
         durable.recv_timeout(Duration::from_secs(5)).unwrap().unwrap();
     }
+    let report = bench.ask("GET", "/api/v1/rollouts/chat/report", "").await.json();
+    assert_eq!((&report["rollout"], &report["journal"]["last"]), (&json!("chat"), &json!(3)));
+    assert_eq!(report["releases"][0]["initiation"]["by"], "olga");
+    for (format, media, word) in [("md", "text/markdown", "# chat"), ("html", "text/html", "<h1>chat</h1>")] {
+        let seen = bench.ask("GET", &format!("/api/v1/rollouts/chat/report?format={format}"), "").await;
+        assert!(seen.headers[header::CONTENT_TYPE].to_str().unwrap().starts_with(media));
+        assert!(seen.text.contains(word), "{}", seen.text);
+    }
+    is_problem(&bench.ask("GET", "/api/v1/rollouts/chat/report?format=pdf", "").await, 422);
+    is_problem(&bench.ask("GET", "/api/v1/rollouts/nobody/report", "").await, 404);
     let json = bench.ask("GET", "/api/v1/journal?after=1&limit=1", "").await.json();
     assert_eq!(json["last"], 3);
     let [entry] = &json["items"].as_array().unwrap()[..] else { panic!("{json}") };

@@ -1,4 +1,4 @@
-//! Commands that need the judge or the configuration but no running serin: `check` and `replay`.
+//! Commands that need the judge, the configuration or a journal but no running serin: `check`, `replay`, `report`.
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -7,10 +7,13 @@ use std::process::ExitCode;
 
 use super::run::say;
 use crate::cli::args::ReplayPolicy;
-use crate::cli::{Output, ReplayArgs};
+use crate::cli::{Output, ReplayArgs, ReportArgs};
+use crate::clock::Clock;
 use crate::config;
 use crate::judge::Policy;
 use crate::judge::replay::replay as judge_again;
+use crate::names::RolloutName;
+use crate::report::{self, Book};
 
 /// Names all faults of a configuration.
 #[must_use]
@@ -21,7 +24,7 @@ pub fn check(path: &Path, output: Output) -> ExitCode {
                 Output::Json => {
                     serde_json::json!({ "ok": true, "faults": [], "warnings": config.warnings, "waiting": config::waiting(&config) }).to_string()
                 }
-                Output::Human => {
+                Output::Human | Output::Md | Output::Html => {
                     for warning in &config.warnings {
                         say(&format!("warning: {warning}"));
                     }
@@ -38,7 +41,7 @@ pub fn check(path: &Path, output: Output) -> ExitCode {
                 Output::Json => {
                     printed(&faults.json().to_string());
                 }
-                Output::Human => say(&faults.to_string()),
+                Output::Human | Output::Md | Output::Html => say(&faults.to_string()),
             }
             ExitCode::FAILURE
         }
@@ -49,6 +52,28 @@ pub(super) fn printed(text: &str) -> ExitCode {
     match writeln!(io::stdout().lock(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The records of a rollout, from a journal's files; another process may be writing them.
+#[must_use]
+pub fn report(args: &ReportArgs) -> ExitCode {
+    let mut book = Book::new(RolloutName::new(args.name.as_str()));
+    let summary = match crate::journal::visit(&args.journal, &mut |entry| book.take(entry)) {
+        Ok(summary) => summary,
+        Err(broken) => {
+            say(&format!("serin: the journal cannot be relied on: {broken}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let Some(report) = book.close(&summary, Clock::system().wall()) else {
+        say(&format!("serin: {} has no record of the rollout {:?}", args.journal.display(), args.name));
+        return ExitCode::FAILURE;
+    };
+    match args.output {
+        Output::Json => printed(&serde_json::to_string(&report).unwrap_or_default()),
+        Output::Html => printed(&report::page::render(&report)),
+        Output::Human | Output::Md => printed(&report::markdown::render(&report)),
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// How long stages must last.
     Plan(PlanArgs),
+    /// The records of a rollout, from a journal's files.
+    Report(ReportArgs),
     /// Something that needs neither a serin nor its parts.
     Local(Local),
     /// Something that a running serin is asked.
@@ -72,6 +74,10 @@ pub enum Output {
     Human,
     /// Machines.
     Json,
+    /// `report` alone: text with tables, which is also what people get.
+    Md,
+    /// `report` alone: one page that needs nothing else.
+    Html,
 }
 
 /// What the demo is to show.
@@ -135,6 +141,17 @@ pub struct PlanArgs {
     /// Stable's share of bad events, 0 to 1, by gate.
     pub base: Vec<(String, f64)>,
     /// For people or machines.
+    pub output: Output,
+}
+
+/// What `report` reads without a running serin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportArgs {
+    /// The rollout.
+    pub name: String,
+    /// The store, its journal's directory, or one segment.
+    pub journal: PathBuf,
+    /// How it is rendered.
     pub output: Output,
 }
 
@@ -285,6 +302,13 @@ enum TypedCommand {
         /// .jsonl or .jsonl.gz
         trace: PathBuf,
     },
+    /// The governance records of a rollout: initiation, promotions, incident, completion, exposure
+    Report {
+        name: String,
+        /// Read this store, journal or segment instead of asking a running serin
+        #[arg(long, value_name = "PATH")]
+        journal: Option<PathBuf>,
+    },
     /// Records of what was decided
     #[command(subcommand)]
     Journal(TypedJournal),
@@ -379,6 +403,10 @@ pub fn parse_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
     let Typed { globals: typed, command } = Typed::try_parse_from(args)?;
     let config = typed.config.clone();
     let globals = Globals::from(typed);
+    if matches!(globals.output, Output::Md | Output::Html) && !matches!(command, TypedCommand::Report { .. }) {
+        let why = "-o md and -o html are forms of a report; other commands take human or json";
+        return Err(Typed::command().error(clap::error::ErrorKind::ValueValidation, why));
+    }
     let verb = |verb: &'static str, typed: Verb| (typed.name, Deed::verb(verb, typed.reason));
     let (name, deed) = match command {
         TypedCommand::Run => return Ok(Command::Run { config }),
@@ -415,6 +443,10 @@ pub fn parse_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         TypedCommand::Reload => (String::new(), Deed::Reload),
         TypedCommand::Get { name, watch } => (name, Deed::Get { watch }),
         TypedCommand::Status { name, timeout } => (name, Deed::Status { timeout }),
+        TypedCommand::Report { name, journal: Some(journal) } => {
+            return Ok(Command::Report(ReportArgs { name, journal, output: globals.output }));
+        }
+        TypedCommand::Report { name, journal: None } => (name, Deed::Report),
         TypedCommand::Explain { name } => (name, Deed::Explain),
         TypedCommand::Which { name, unit } => (name, Deed::Which { unit }),
         TypedCommand::Start(typed) => verb("start", typed),

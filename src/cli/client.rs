@@ -118,6 +118,17 @@ impl Client {
         self.send(Method::GET, path, None).await
     }
 
+    /// Reads something that is no JSON.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn text(&self, path: &str) -> Result<Bytes, Failure> {
+        match tokio::time::timeout(ANSWER_WAIT, self.ask(Method::GET, path, None)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.unreachable(format!("no answer within {} s", ANSWER_WAIT.as_secs()))),
+        }
+    }
+
     /// Changes something.
     ///
     /// # Errors
@@ -134,6 +145,11 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let bytes = self.ask(method, path, body).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.unreachable(format!("the answer is no JSON: {error}")))
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, Failure> {
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, self.place.authority());
         request = request.header(header::USER_AGENT, concat!("serin/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = &self.token {
@@ -156,7 +172,7 @@ impl Client {
             }
             return Err(Failure::Refused(refusal));
         }
-        serde_json::from_slice(&bytes).map_err(|error| self.unreachable(format!("the answer is no JSON: {error}")))
+        Ok(bytes)
     }
 
     async fn connect_and_send(&self, request: Request<Full<Bytes>>) -> Result<(http::StatusCode, Bytes), Failure> {

@@ -38,7 +38,7 @@ pub fn perform(local: &Local, out: &mut dyn Write, err: &mut dyn Write) -> ExitC
         Local::Version(output) => {
             let version = env!("CARGO_PKG_VERSION");
             let text = match output {
-                Output::Human => format!("serin {version}\n"),
+                Output::Human | Output::Md | Output::Html => format!("serin {version}\n"),
                 Output::Json => format!("{}\n", json!({ "version": version })),
             };
             written(out, &text)
@@ -65,8 +65,10 @@ fn verify(path: &std::path::Path, output: Output, out: &mut dyn Write, err: &mut
         Ok(summary) => {
             let text = match output {
                 Output::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
-                Output::Human if summary.last == 0 => "good: the journal is empty\n".to_owned(),
-                Output::Human => {
+                Output::Human | Output::Md | Output::Html if summary.last == 0 => {
+                    "good: the journal is empty\n".to_owned()
+                }
+                Output::Human | Output::Md | Output::Html => {
                     format!("good: entries {} to {}, head {}\n", summary.first, summary.last, summary.hash)
                 }
             };
@@ -75,7 +77,7 @@ fn verify(path: &std::path::Path, output: Output, out: &mut dyn Write, err: &mut
         Err(broken) => {
             let text = match output {
                 Output::Json => serde_json::to_string(&broken).unwrap_or_default() + "\n",
-                Output::Human => String::new(),
+                Output::Human | Output::Md | Output::Html => String::new(),
             };
             let told = writeln!(err, "serin: {broken}").and_then(|()| out.write_all(text.as_bytes()));
             drop(told);

@@ -10,6 +10,6 @@ pub mod seen;
 #[cfg(test)]
 mod tests;
 
-pub use args::{Command, DemoArgs, Globals, Output, PlanArgs, ReplayArgs, parse};
+pub use args::{Command, DemoArgs, Globals, Output, PlanArgs, ReplayArgs, ReportArgs, parse};
 pub use local::{Local, perform};
 pub use remote::{Deed, Remote, Streams, ask, ask_blocking};

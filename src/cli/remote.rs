@@ -47,6 +47,8 @@ pub enum Deed {
     },
     /// The verdict in words.
     Explain,
+    /// The records of what was decided.
+    Report,
     /// Where a unit goes.
     Which {
         /// The unit.
@@ -156,6 +158,16 @@ impl Asking<'_> {
                 let rollout = read(&json)?;
                 self.show(streams, &json, || screen::explain(&rollout, self.paint))?;
             }
+            Deed::Report => {
+                let format = match self.remote.globals.output {
+                    Output::Json => "json",
+                    Output::Html => "html",
+                    Output::Human | Output::Md => "md",
+                };
+                let text = client.text(&format!("{path}/report?format={format}")).await?;
+                streams.out.write_all(&text)?;
+                streams.out.flush()?;
+            }
             Deed::Which { unit } => {
                 let json = client.get(&format!("{path}/which?unit={}", encoded(unit))).await?;
                 self.show(streams, &json, || {
@@ -194,7 +206,7 @@ impl Asking<'_> {
     fn show(&self, streams: &mut Streams<'_>, json: &Value, human: impl FnOnce() -> String) -> Result<(), Trouble> {
         let text = match self.remote.globals.output {
             Output::Json => format!("{json}\n"),
-            Output::Human => human(),
+            Output::Human | Output::Md | Output::Html => human(),
         };
         streams.out.write_all(text.as_bytes())?;
         streams.out.flush()?;

@@ -42,6 +42,8 @@ fn every_command_of_the_interface_is_understood() {
         ("drill chat", "chat", Deed::verb("drill", String::new())),
         ("clear chat --reason disk", "chat", Deed::verb("clear", "disk".into())),
         ("explain chat", "chat", Deed::Explain),
+        ("report chat", "chat", Deed::Report),
+        ("report chat -o html", "chat", Deed::Report),
         ("which chat --unit u1", "chat", Deed::Which { unit: "u1".into() }),
         ("set weight chat 12.5%", "chat", Deed::SetWeight { percent: 12.5, reason: String::new() }),
         ("reload", "", Deed::Reload),
@@ -56,6 +58,10 @@ fn every_command_of_the_interface_is_understood() {
         remote("extend chat --by 24h").deed,
         Deed::Verb { verb: "extend", reason: String::new(), full: false, by }
     );
+    let Command::Report(report) = typed("report chat --journal /var/lib/serin -o md") else { panic!("no report") };
+    assert_eq!((report.name.as_str(), report.output), ("chat", Output::Md));
+    let refused = parse_from(["serin", "list", "-o", "html"]).unwrap_err();
+    assert!(refused.use_stderr() && refused.to_string().contains("forms of a report"), "{refused}");
     assert_eq!(typed("run -c a.toml"), Command::Run { config: "a.toml".into() });
     assert_eq!(typed("check a.toml -o json"), Command::Check { config: "a.toml".into(), output: Output::Json });
     assert_eq!(typed("version"), Command::Local(Local::Version(Output::Human)));

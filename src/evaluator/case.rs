@@ -12,7 +12,7 @@ use crate::config;
 use crate::journal::Failure;
 use crate::judge::{Fact, Policy, Verdict};
 use crate::names::{Arm, Mono, RolloutName};
-use crate::rollout::{Effect, State, Terms};
+use crate::rollout::{Effect, Exposed, GateNumbers, Numbers, State, Terms};
 use crate::snapshot::{Fixed, Latch, Runtime};
 use crate::split::OpenCohorts;
 
@@ -112,6 +112,29 @@ impl Counts {
         }
     }
 
+    /// What the canary has been seen by since the release began.
+    #[must_use]
+    pub fn exposure(&self) -> Exposed {
+        Exposed { users: self.exposed.count(), requests: self.exposed_requests, cost_nano: self.exposed_cost_nano }
+    }
+
+    /// What must survive a restart, as text.
+    #[must_use]
+    pub fn kept(&self) -> String {
+        format!("{} {} {}", self.exposed_requests, self.exposed_cost_nano, self.exposed.text())
+    }
+
+    /// Takes up what [`Counts::kept`] wrote; anything else is left alone.
+    pub fn take_up(&mut self, kept: &str) {
+        let mut words = kept.splitn(3, ' ');
+        let mut number = || words.next().and_then(|word| word.parse().ok());
+        if let (Some(requests), Some(cost)) = (number(), number())
+            && let Some(users) = words.next().and_then(Distinct::parse)
+        {
+            (self.exposed_requests, self.exposed_cost_nano, self.exposed) = (requests, cost, users);
+        }
+    }
+
     /// The weight changed: shares start anew.
     pub fn cut(&mut self) {
         self.drawn = [0; 3];
@@ -150,6 +173,16 @@ impl Case {
             changed: true,
             fixed,
             state: state.resume(now),
+        }
+    }
+
+    /// The numbers of this moment, for a record.
+    #[must_use]
+    pub fn numbers(&self, now: Mono) -> Numbers {
+        Numbers {
+            gates: self.judge.report(now).iter().map(GateNumbers::from).collect(),
+            exposed: self.counts.exposure(),
+            users: self.counts.users.each_ref().map(Distinct::count),
         }
     }
 

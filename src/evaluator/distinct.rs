@@ -41,6 +41,21 @@ impl Distinct {
         }
     }
 
+    /// Its registers as text: one sign each, from `0` on.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.0.iter().map(|rank| char::from(b'0' + (*rank & 63))).collect()
+    }
+
+    /// What [`Distinct::text`] wrote; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let ranks: Vec<u8> =
+            text.bytes().map(|sign| sign.checked_sub(b'0').filter(|r| *r < 64)).collect::<Option<_>>()?;
+        let registers: Box<[u8; REGISTERS]> = ranks.into_boxed_slice().try_into().ok()?;
+        Some(Self(registers))
+    }
+
     /// About how many different keys there were.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -67,6 +82,8 @@ mod tests {
             }
             let error = distinct.count().abs_diff(n) as f64;
             assert!(error <= 0.08 * n as f64, "{n}: {}", distinct.count());
+            let back = Distinct::parse(&distinct.text()).unwrap();
+            assert_eq!(back.count(), distinct.count(), "it survives its own text");
         }
     }
 }

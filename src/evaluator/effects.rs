@@ -172,11 +172,20 @@ type Waiting = (Receiver<Result<u64, Failure>>, Vec<Effect>);
 /// Carries out effects until one has to wait for the disk; returns what is left then.
 fn go_on(case: &mut Case, world: &mut World, effects: Vec<Effect>, now: Mono) -> Result<Option<Waiting>, String> {
     let enters = effects.iter().any(|e| matches!(e, Effect::EnterStage { .. }));
+    // Before a new stage makes the judge forget; but behind the latch, which waits for nothing.
+    let wants = effects.iter().any(|e| matches!(e, Effect::Record(record) if record.decision.wants_numbers()));
+    let mut numbers = None;
     let mut effects = effects.into_iter();
     while let Some(effect) = effects.next() {
+        if wants && numbers.is_none() && effect != Effect::Latch {
+            numbers = Some(Box::new(case.numbers(now)));
+        }
         match effect {
             Effect::Latch => publish(world, &case.name, case::runtime(&case.state)),
-            Effect::Unlatch => unlatch(world, case),
+            Effect::Unlatch => {
+                unlatch(world, case);
+                case.counts.release();
+            }
             Effect::Weight { .. } => {
                 publish(world, &case.name, case::runtime(&case.state));
                 case.counts.cut();
@@ -184,12 +193,13 @@ fn go_on(case: &mut Case, world: &mut World, effects: Vec<Effect>, now: Mono) ->
                     case.judge.weight_changed(share(case.state.weight), now);
                 }
             }
-            Effect::EnterStage { index, stage } => enter(case, world, index, &stage, now),
+            Effect::EnterStage { stage, .. } => enter(case, world, &stage, now),
             Effect::Adopt(_) | Effect::Swap => adopt(case, world, now),
             Effect::TakeGates => take_gates(case, world, now),
             Effect::Drill => case.drill_asked = true,
-            Effect::Record(record) => {
+            Effect::Record(mut record) => {
                 count(world, &record);
+                record.numbers = numbers.take();
                 let rises = effects.as_slice().iter().any(publishes);
                 if rises {
                     return Ok(Some((append(world, record)?, effects.collect())));
@@ -255,11 +265,8 @@ fn unlatch(world: &World, case: &Case) {
     world.live.update_runtime(case.name.as_str(), |_| Some(Runtime { latch: None, ..next.clone() }));
 }
 
-fn enter(case: &mut Case, world: &World, index: usize, stage: &crate::rollout::Stage, now: Mono) {
+fn enter(case: &mut Case, world: &World, stage: &crate::rollout::Stage, now: Mono) {
     let weight = share(stage.weight);
-    if index == 0 {
-        case.counts.release();
-    }
     case.counts.stage();
     case.judge.enter_stage(judge::Stage { weight, residence: stage.residence, samples: stage.samples }, now);
     let order = Order::StageEntered { slot: case.fixed.slot, weight, at: now };

@@ -15,7 +15,7 @@ use super::view::Board;
 use crate::journal::Kept;
 use crate::judge::Verdict;
 use crate::names::{Mono, RolloutName};
-use crate::rollout::{Actor, Event, Now, Refusal, RefusalKind, Role, State, Verb, machine};
+use crate::rollout::{Actor, Event, Now, Phase, Refusal, RefusalKind, Role, State, Verb, machine};
 use crate::snapshot::{Prepared, Snapshot};
 
 /// At least four ticks a second.
@@ -64,8 +64,14 @@ impl Evaluator {
             let config = &rollout.fixed.config;
             let known = known(&config.name);
             let mut state = known.as_ref().map_or_else(|| State::initial(&case::terms(config)), |k| k.state.clone());
-            let kept = known.and_then(|k| k.kept).filter(|kept| state.catch_up(&kept.state));
+            let kept = known.and_then(|k| k.kept);
+            // Who has seen the canary outlives the stage: it is of the release.
+            let counts = kept.as_ref().filter(|k| same_release(&k.state, &state)).and_then(|k| k.counts.clone());
+            let kept = kept.filter(|kept| state.catch_up(&kept.state));
             let mut case = Case::new(Arc::clone(&rollout.fixed), state, now.mono);
+            if let Some(counts) = counts {
+                case.counts.take_up(&counts);
+            }
             case.judge.record_new(world.tracing.as_ref(), rollout.fixed.config.trace.as_ref(), now.mono);
             take_up(&mut case, &mut world, kept.as_ref(), now);
             cases.push(case);
@@ -347,7 +353,8 @@ impl Evaluator {
     /// Hands every rollout's evidence on to be written; what finds no room is written the next time.
     pub fn keep(&self, evidence: &SyncSender<(RolloutName, Kept)>) {
         for case in self.cases.iter().filter(|c| c.state.has_canary_traffic()) {
-            let kept = Kept { state: case.state.clone(), judge: case.judge.checkpoint() };
+            let kept =
+                Kept { state: case.state.clone(), judge: case.judge.checkpoint(), counts: Some(case.counts.kept()) };
             if evidence.try_send((case.name.clone(), kept)).is_err() {
                 tracing::warn!(rollout.name = %case.name, "the evidence was not kept this time: the disk is behind");
             }
@@ -381,6 +388,11 @@ impl Evaluator {
             answer(said);
         }
     }
+}
+
+/// Whether a checkpoint and the journal's last state are of one release: the same version, rolled back as often.
+fn same_release(kept: &State, state: &State) -> bool {
+    state.phase != Phase::Idle && kept.version == state.version && kept.rollbacks == state.rollbacks
 }
 
 /// Brings the snapshot to a case's state at the start, and the state to the file.

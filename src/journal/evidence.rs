@@ -20,6 +20,8 @@ pub struct Kept {
     pub state: State,
     /// The judge's checkpoint.
     pub judge: Vec<u8>,
+    /// What the evaluator counts for the ledger of exposure, in its own words.
+    pub counts: Option<String>,
 }
 
 /// The directory of evidence.
@@ -34,6 +36,8 @@ struct Head {
     state: State,
     judge_bytes: usize,
     sha256: String,
+    #[serde(default)]
+    counts: Option<String>,
 }
 
 impl Evidence {
@@ -56,6 +60,7 @@ impl Evidence {
             state: kept.state.clone(),
             judge_bytes: kept.judge.len(),
             sha256: digest(&kept.judge),
+            counts: kept.counts.clone(),
         };
         let mut bytes = serde_json::to_vec(&head).map_err(io::Error::other)?;
         bytes.push(b'\n');
@@ -77,7 +82,7 @@ impl Evidence {
         let head: Head = serde_json::from_slice(&bytes[..end]).ok()?;
         let judge = &bytes[end + 1..];
         let whole = head.judge_bytes == judge.len() && head.sha256 == digest(judge) && head.rollout == *rollout;
-        whole.then(|| Kept { state: head.state, judge: judge.to_vec() })
+        whole.then(|| Kept { state: head.state, judge: judge.to_vec(), counts: head.counts })
     }
 
     /// Names may hold anything: the file is called by their hash.

@@ -16,5 +16,5 @@ pub mod writer;
 pub use evidence::{Evidence, Kept};
 pub use file::{Faults, Medium};
 pub use record::{Body, Checkpoint, Entry};
-pub use recover::{Broken, OpenError, Recovered, Summary, Torn, verify};
+pub use recover::{Broken, OpenError, Recovered, Summary, Torn, verify, visit};
 pub use writer::{Done, Failure, Full, Health, Journal, Options};

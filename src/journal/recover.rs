@@ -97,12 +97,7 @@ pub fn verify(path: &Path) -> Result<Summary, Broken> {
     let inner = path.join("journal");
     let path = if inner.is_dir() { inner.as_path() } else { path };
     let dir = if path.is_dir() { Some(path) } else { path.parent() };
-    let files = if path.is_dir() {
-        file::segments(path).map_err(unreadable)?
-    } else {
-        let named = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
-        vec![(named.unwrap_or(0), path.to_owned())]
-    };
+    let files = parts(path).map_err(unreadable)?;
     if files.is_empty() {
         return Err(unreadable(io::Error::new(io::ErrorKind::NotFound, "there is no journal")));
     }
@@ -120,6 +115,32 @@ pub fn verify(path: &Path) -> Result<Summary, Broken> {
         walk.against_head(n, &hash, path)?;
     }
     Ok(Summary { first: walk.first, last: walk.last, hash: hex(&walk.hash) })
+}
+
+/// Hands every entry of a journal to `take`, in order, checking the chain on the way; changes nothing and takes no
+/// lock, so it may be another process's. A torn tail is where it ends: that process may be writing it.
+///
+/// # Errors
+/// The first entry that is not as it was written; those before it have been handed over.
+pub fn visit(path: &Path, take: &mut dyn FnMut(Entry)) -> Result<Summary, Broken> {
+    let unreadable = |error: io::Error| Broken { at: 0, why: error.to_string(), place: path.display().to_string() };
+    let below = path.join("journal");
+    let path = if below.is_dir() { &below } else { path };
+    let mut walk = Walk::default();
+    for (first, path) in &parts(path).map_err(unreadable)? {
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        walk.segment(*first, path, &bytes, take)?;
+    }
+    Ok(Summary { first: walk.first, last: walk.last, hash: hex(&walk.hash) })
+}
+
+/// The segments of a directory, or the one that is named.
+fn parts(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    if path.is_dir() {
+        return file::segments(path);
+    }
+    let named = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
+    Ok(vec![(named.unwrap_or(0), path.to_owned())])
 }
 
 /// Reads a directory back, cutting off a torn tail of its last segment.

@@ -307,7 +307,8 @@ fn evidence_is_replaced_whole_and_never_believed_when_it_is_damaged() {
     assert_eq!(evidence.load(&name), None);
     for round in 0..3_u8 {
         source.next();
-        let kept = Kept { state: stored(&source.state), judge: vec![b'\n', round, 0, 255] };
+        let kept =
+            Kept { state: stored(&source.state), judge: vec![b'\n', round, 0, 255], counts: Some("7 0 x".to_owned()) };
         evidence.save(&name, &kept).unwrap();
         assert_eq!(evidence.load(&name), Some(kept));
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::journal::chain::{GENESIS, Hash, PAYLOAD_BYTES_MAX, seal};
 use crate::journal::file::{Faults, Files, Medium, Memory};
 use crate::journal::record::{Body, Checkpoint, Entry};
-use crate::journal::recover::{AT_HAND, End, OpenError, Recovered, read_after, recover};
+use crate::journal::recover::{AT_HAND, Broken, End, OpenError, Recovered, Summary, read_after, recover, visit};
 use crate::names::{RolloutName, Wall};
 use crate::rollout::{Record, State};
 
@@ -195,6 +195,23 @@ impl Journal {
             }
             _ => shared.at_hand.iter().filter(|e| e.n > after).take(limit).cloned().collect(),
         }
+    }
+
+    /// Hands every entry to `take`, in order: those on the disk, or those at hand where nothing survives.
+    ///
+    /// # Errors
+    /// The first entry that is not as it was written.
+    pub fn visit(&self, take: &mut dyn FnMut(Entry)) -> Result<Summary, Broken> {
+        if let Some(dir) = &self.dir {
+            return visit(dir, take);
+        }
+        let at_hand: Vec<Arc<Entry>> =
+            self.shared.lock().unwrap_or_else(PoisonError::into_inner).at_hand.iter().cloned().collect();
+        let (first, last) = (at_hand.first().map_or(0, |e| e.n), at_hand.last().map_or(0, |e| e.n));
+        for entry in at_hand {
+            take(Arc::unwrap_or_clone(entry));
+        }
+        Ok(Summary { first, last, hash: String::new() })
     }
 
     /// How it fares.

@@ -59,7 +59,7 @@ pub struct Evidence {
 }
 
 /// Where a gate stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GateResult {
     /// Proven not worse.
@@ -70,4 +70,17 @@ pub enum GateResult {
     Inconclusive,
     /// A default gate whose source never spoke.
     Unarmed,
+}
+
+impl GateResult {
+    /// The word in the API, metrics and records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GateResult::Pass => "pass",
+            GateResult::Fail => "fail",
+            GateResult::Inconclusive => "inconclusive",
+            GateResult::Unarmed => "unarmed",
+        }
+    }
 }

@@ -412,6 +412,7 @@ impl<'a> Draft<'a> {
             gates: after.gates.clone(),
             generation: after.generation,
             state: State { last: None, lacking: None, ..after.clone() },
+            numbers: None,
         }));
         let notice = Effect::Notify(self.notice(close.tidings, close.actor, close.text));
         let effects = if up {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::names::{RolloutName, VersionName, Wall};
+use crate::rollout::numbers::Numbers;
 use crate::rollout::state::{Phase, State};
 use crate::split::weight::Weight;
 
@@ -46,6 +47,9 @@ pub struct Record {
     pub generation: u64,
     /// The state after it.
     pub state: State,
+    /// The numbers of that moment; the evaluator, which has them, puts them in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<Box<Numbers>>,
 }
 
 /// What was decided.
@@ -100,4 +104,46 @@ pub enum Decision {
     Thaw,
     /// A drill ended.
     Drill,
+}
+
+impl Decision {
+    /// The word in the journal and the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Decision::Start => "start",
+            Decision::Advance => "advance",
+            Decision::Await => "await",
+            Decision::Approve => "approve",
+            Decision::Void => "void",
+            Decision::Promote => "promote",
+            Decision::Pause => "pause",
+            Decision::Deadline => "deadline",
+            Decision::Resume => "resume",
+            Decision::StepBack => "step_back",
+            Decision::Extend => "extend",
+            Decision::SetWeight => "set_weight",
+            Decision::Rollback => "rollback",
+            Decision::Abort => "abort",
+            Decision::Clear => "clear",
+            Decision::Complete => "complete",
+            Decision::Swap => "swap",
+            Decision::Adopt => "adopt",
+            Decision::Queue => "queue",
+            Decision::Remove => "remove",
+            Decision::Gates => "gates",
+            Decision::Freeze => "freeze",
+            Decision::Thaw => "thaw",
+            Decision::Drill => "drill",
+        }
+    }
+
+    /// Whether the numbers of the moment belong beside it: it is about evidence, or about who has seen the canary.
+    #[must_use]
+    pub const fn wants_numbers(self) -> bool {
+        !matches!(
+            self,
+            Decision::Freeze | Decision::Thaw | Decision::Drill | Decision::Queue | Decision::Clear | Decision::Adopt
+        )
+    }
 }
