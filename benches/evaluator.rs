@@ -79,6 +79,7 @@ impl Bench {
             prepared,
             gauges,
             tracing: None,
+            drills: None,
         };
         let now = Now { mono: clock.now(), wall: clock.wall() };
         let evaluator = Evaluator::new(world, Board::default(), Heartbeat::default(), now, |_| None);

@@ -33,6 +33,8 @@ impl<'a> Life<'a> {
             plan: Some(Arc::new(Plan::preset("conservative").unwrap())),
             weight: None,
             gates: "g".to_owned(),
+            policy: None,
+            drill_every: None,
         };
         let now = Now { mono: Mono(1), wall: Wall(1_795_168_800_000) };
         let state = State::initial(&terms).resume(now.mono);

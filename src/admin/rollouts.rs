@@ -143,6 +143,7 @@ fn unjudged(cx: &Context, rollout: &snapshot::Rollout) -> RolloutView {
         arms,
         gates: Vec::new(),
         exposed: Exposed::default(),
+        drill: None,
         heartbeat_age_s: 0.0,
         allowed: if runs { vec!["abort"] } else { Vec::new() },
     }

@@ -743,6 +743,8 @@ fn decided(reason: &str) -> crate::rollout::Record {
         plan: None,
         weight: None,
         gates: "h".into(),
+        policy: None,
+        drill_every: None,
     };
     Record {
         at: super::testing::START,

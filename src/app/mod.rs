@@ -2,6 +2,7 @@
 //! that need more than the command line knows.
 
 pub mod demo;
+mod drill;
 pub mod error;
 pub mod offline;
 pub mod plan;

@@ -83,6 +83,9 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     let (rings, readers): (Vec<_>, Vec<_>) = (0..workers).map(|_| ring::ring(ring::RING_RECORDS)).unzip();
     let (orders, orders_in) = threads::orders();
     let (batches, batches_in) = threads::batches();
+    let (fences, asked) = fence::fences(workers);
+    let (drills, driller) = super::drill::spawn(live.clone(), fences.clone(), mailbox.clone(), clock.clone())?;
+    others.push(driller);
     let (tracing, writer) = tracer::spawn()?;
     others.push(writer);
     let world = World {
@@ -94,6 +97,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         prepared: Arc::clone(&prepared),
         gauges: Arc::clone(&gauges),
         tracing: Some(tracing),
+        drills: Some(drills),
     };
     let evidence = match evidence {
         None => None,
@@ -140,7 +144,6 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     };
     let mut seed = [0u8; 8];
     random(&mut seed)?;
-    let (fences, asked) = fence::fences(workers);
     for (index, (ring, asked)) in rings.into_iter().zip(asked).enumerate() {
         let (connections, handed) = mpsc::channel(HANDED);
         let load = Arc::default();
@@ -194,7 +197,10 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
             let control = Arc::clone(&control);
             Arc::new(move || control.reload())
         },
-        settle: Arc::new(move || Box::pin(fences.clone().pass())),
+        settle: Arc::new(move || {
+            let fences = fences.clone();
+            Box::pin(async move { drop(fences.pass().await) })
+        }),
         exchanges: Arc::new(admin::NoExchanges),
     };
     let context = admin::Context::new(parts, admin::Side::Unix);

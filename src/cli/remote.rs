@@ -188,6 +188,9 @@ impl Asking<'_> {
                     body["by"] = json!(show_duration(*by));
                 }
                 let json = client.send(Method::POST, &format!("{path}/{verb}"), Some(&body)).await?;
+                if *verb == "drill" {
+                    return self.drilled(streams, &json);
+                }
                 self.done(streams, &json)?;
             }
             Deed::SetWeight { percent, reason } => {
@@ -216,6 +219,13 @@ impl Asking<'_> {
     fn done(&self, streams: &mut Streams<'_>, json: &Value) -> Result<(), Trouble> {
         let rollout = read(json)?;
         self.show(streams, json, || screen::transition(&rollout, self.paint))
+    }
+
+    /// How a drill went; one that failed is no success.
+    fn drilled(&self, streams: &mut Streams<'_>, json: &Value) -> Result<u8, Trouble> {
+        let rollout: Rollout = read(json)?;
+        self.show(streams, json, || screen::drilled(&rollout))?;
+        Ok(u8::from(rollout.drill.is_none_or(|drill| drill.failed.is_some())))
     }
 
     /// Draws the rollout again whenever it changes, until the person leaves.

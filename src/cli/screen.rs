@@ -318,6 +318,20 @@ fn sentences(gate: &Gate) -> Vec<String> {
     all
 }
 
+/// How the last drill went.
+#[must_use]
+pub fn drilled(rollout: &Rollout) -> String {
+    match &rollout.drill {
+        None => format!("{}: no drill has been made\n", rollout.name),
+        Some(drill) => match &drill.failed {
+            None => {
+                format!("{}: a rehearsed rollback reached 0 on every worker in {:.3} ms\n", rollout.name, drill.took_ms)
+            }
+            Some(why) => format!("{}: the drill failed: {why}\n", rollout.name),
+        },
+    }
+}
+
 /// One transition, for `status`.
 #[must_use]
 pub fn transition(rollout: &Rollout, paint: Paint) -> String {

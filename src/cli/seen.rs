@@ -25,8 +25,19 @@ pub struct Rollout {
     pub arms: Arms,
     pub gates: Vec<Gate>,
     pub exposed: Exposed,
+    pub drill: Option<Drill>,
     pub heartbeat_age_s: f64,
     pub allowed: Vec<String>,
+}
+
+/// The last rehearsal of a rollback.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields of the admin API, described there")]
+pub struct Drill {
+    pub at: String,
+    pub took_ms: f64,
+    pub failed: Option<String>,
 }
 
 /// A stage.

@@ -21,12 +21,6 @@ pub fn waiting(config: &Config) -> Vec<String> {
         for query in &rollout.queries {
             say(key(&format!("queries.{}", query.name)), "a gate on it has no data and holds");
         }
-        if rollout.evaluator.drill_every.is_some() {
-            say(key("evaluator.drill_every"), "rehearse by hand: serin drill");
-        }
-        if rollout.plan.as_ref().is_some_and(|plan| plan.lockstep.is_some()) {
-            say(key("plan.lockstep"), "each rollout advances by itself");
-        }
     }
     all
 }

@@ -311,6 +311,7 @@ mod tests {
             arms: Arms::default(),
             gates: Vec::new(),
             exposed: Exposed::default(),
+            drill: None,
             heartbeat_age_s: 0.0,
             allowed: Vec::new(),
         })

@@ -44,6 +44,10 @@ pub struct Case {
     pub settled: Vec<Settled>,
     /// A drill was asked for and not yet carried out.
     pub drill_asked: bool,
+    /// A drill is under way, and until when its end is waited for.
+    pub drilling: Option<Mono>,
+    /// Who waits for its end.
+    pub drill_waits: Vec<Reply>,
     /// The last picture, and when it was painted.
     pub view: Option<(Mono, Arc<RolloutView>)>,
     /// Something that people see has changed since the last picture.
@@ -157,10 +161,11 @@ impl Case {
     #[must_use]
     pub fn new(fixed: Arc<Fixed>, state: State, now: Mono) -> Self {
         let config = &fixed.config;
+        let policy = state.policy.as_ref().unwrap_or(&config.policy);
         Self {
             name: config.name.clone(),
             terms: terms(config),
-            judge: TracedJudge::new(Arc::clone(&config.policy), now),
+            judge: TracedJudge::new(Arc::clone(policy), now),
             guarded: None,
             verdict: Verdict::Hold { missing: Vec::new(), reason: "nothing has been judged yet".to_owned() },
             counts: Counts::default(),
@@ -169,6 +174,8 @@ impl Case {
             waiting: Vec::new(),
             settled: Vec::new(),
             drill_asked: false,
+            drilling: None,
+            drill_waits: Vec::new(),
             view: None,
             changed: true,
             fixed,
@@ -184,6 +191,12 @@ impl Case {
             exposed: self.counts.exposure(),
             users: self.counts.users.each_ref().map(Distinct::count),
         }
+    }
+
+    /// The gates in force: those frozen at the start, or the file's where nothing runs.
+    #[must_use]
+    pub fn policy(&self) -> Arc<crate::judge::Policy> {
+        Arc::clone(self.state.policy.as_ref().unwrap_or(&self.fixed.config.policy))
     }
 
     /// Takes in one fact.
@@ -203,6 +216,8 @@ pub fn terms(config: &config::Rollout) -> Terms {
         plan: config.plan.clone(),
         weight: config.weight,
         gates: gates_hash(config),
+        policy: Some(Arc::clone(&config.policy)),
+        drill_every: config.evaluator.drill_every,
     }
 }
 

@@ -12,7 +12,7 @@ use super::tracer::Tracing;
 use crate::journal::{Failure, Journal};
 use crate::judge;
 use crate::measure::Gauges;
-use crate::names::Mono;
+use crate::names::{Mono, RolloutName};
 use crate::rollout::{Decision, Effect, Notice, Phase, Record, State};
 use crate::snapshot::{Live, Prepared, Runtime};
 use crate::split::Weight;
@@ -64,6 +64,8 @@ pub struct World {
     pub gauges: Arc<Gauges>,
     /// Where traces are written, if anywhere.
     pub tracing: Option<Tracing>,
+    /// The way to the thread that carries out drills; `None` where there are no workers.
+    pub drills: Option<SyncSender<RolloutName>>,
 }
 
 /// Takes a step's outcome: the case is in the new state when this returns, unless a rise waits for the disk, or its
@@ -195,7 +197,7 @@ fn go_on(case: &mut Case, world: &mut World, effects: Vec<Effect>, now: Mono) ->
             }
             Effect::EnterStage { stage, .. } => enter(case, world, &stage, now),
             Effect::Adopt(_) | Effect::Swap => adopt(case, world, now),
-            Effect::TakeGates => take_gates(case, world, now),
+            Effect::TakeGates => take_gates(case, now),
             Effect::Drill => case.drill_asked = true,
             Effect::Record(mut record) => {
                 count(world, &record);
@@ -268,6 +270,11 @@ fn unlatch(world: &World, case: &Case) {
 fn enter(case: &mut Case, world: &World, stage: &crate::rollout::Stage, now: Mono) {
     let weight = share(stage.weight);
     case.counts.stage();
+    // The gates that were frozen with this start, whatever was in force for the release before.
+    let policy = case.policy();
+    if *case.judge.policy() != policy {
+        case.judge.renew(policy, now);
+    }
     case.judge.enter_stage(judge::Stage { weight, residence: stage.residence, samples: stage.samples }, now);
     let order = Order::StageEntered { slot: case.fixed.slot, weight, at: now };
     if world.guard.try_send(order).is_err() {
@@ -291,14 +298,8 @@ fn adopt(case: &mut Case, world: &World, now: Mono) {
 }
 
 /// An owner takes the file's gates into a running rollout: evidence under other gates is other evidence.
-fn take_gates(case: &mut Case, world: &World, now: Mono) {
-    if let Some((fixed, _)) = world.prepared.rollout(case.name.as_str()) {
-        case.judge.renew(Arc::clone(&fixed.config.policy), now);
-        case.judge.enter_stage(
-            judge::Stage { weight: share(case.state.weight), residence: case.state.residence(), samples: 0 },
-            now,
-        );
-    }
+fn take_gates(case: &mut Case, now: Mono) {
+    case.judge.renew(case.policy(), now);
 }
 
 /// Whether the gates stand as they are, whatever the file says: from the start of a rollout to its end.

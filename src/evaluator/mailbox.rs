@@ -75,6 +75,8 @@ pub enum Ask {
     Score(Score),
     /// A new file, whose tables are ready.
     Reload(Reload),
+    /// A drill has ended.
+    Drilled(Drilled),
     /// The process ends.
     End,
     /// Wake up and look: something was published by others (a latch of the guard or of the admin's own abort).
@@ -90,6 +92,17 @@ pub struct Reload {
     pub claimed: Arc<AtomicBool>,
     /// Called where the evaluator took it.
     pub answer: Box<dyn FnOnce(Result<(), String>) + Send>,
+}
+
+/// How a drill ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drilled {
+    /// Whose.
+    pub rollout: RolloutName,
+    /// From the latch to zero on every worker.
+    pub took: Duration,
+    /// What failed, when it did.
+    pub failed: Option<String>,
 }
 
 /// A score that came by the feedback API, already matched to an arm.

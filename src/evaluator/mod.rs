@@ -9,10 +9,12 @@ pub mod mailbox;
 pub mod picture;
 pub mod threads;
 pub mod tracer;
+#[cfg(test)]
+mod trials;
 pub mod turn;
 pub mod view;
 
 pub use effects::{Notifier, ToLog, World};
 pub use heartbeat::Heartbeat;
-pub use mailbox::{Answer, Ask, Command, Letter, Mailbox, Refused, Reload};
+pub use mailbox::{Answer, Ask, Command, Drilled, Letter, Mailbox, Refused, Reload};
 pub use view::{Board, RolloutView};

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::case::Case;
 use super::view::{
-    Approvals, ArmView, Arms, EndpointsView, Exposed, LatchView, PausedView, RolloutView, Share, StageView,
+    Approvals, ArmView, Arms, DrillView, EndpointsView, Exposed, LatchView, PausedView, RolloutView, Share, StageView,
 };
 use crate::judge::{Outcome, Verdict};
 use crate::measure::Sums;
 use crate::names::{Arm, Wall};
-use crate::rollout::{Now, Phase, State, machine};
+use crate::rollout::{Now, Phase, State, Terms, machine};
 
 /// The picture of a case now.
 #[must_use]
@@ -27,7 +27,7 @@ pub fn paint(case: &Case, now: Now, heartbeat_age: Duration) -> RolloutView {
         weight: state.weight.percent(),
         weight_actual: weight_actual(case),
         stages: plan.map(|p| p.stages.iter().map(|s| s.weight.percent()).collect()).unwrap_or_default(),
-        stage: stage(state, now.wall),
+        stage: stage(state, &case.terms, now.wall),
         started_by: state.started_by.clone(),
         paused: state.paused.as_ref().map(|paused| PausedView {
             from: paused.from.as_str(),
@@ -48,6 +48,11 @@ pub fn paint(case: &Case, now: Now, heartbeat_age: Duration) -> RolloutView {
             requests: case.counts.exposed_requests,
             cost_usd: case.counts.exposed_cost_nano as f64 / 1e9,
         },
+        drill: state.drill.as_ref().map(|drill| DrillView {
+            at: drill.at.rfc3339(),
+            took_ms: drill.took.as_secs_f64() * 1e3,
+            failed: drill.failed.clone(),
+        }),
         heartbeat_age_s: heartbeat_age.as_secs_f64(),
         allowed: machine::allowed(state, &case.terms),
     }
@@ -77,9 +82,11 @@ fn why(case: &Case, now: Now) -> String {
         },
         Phase::Running if state.plan.is_none() => format!("a plain split: {weight} % on the canary"),
         Phase::Running | Phase::Awaiting | Phase::Soaking => {
-            let waits = match machine::waits_for(state, now.wall) {
+            let waits = match machine::waits_for(state, &case.terms, now.wall) {
                 Some("residence") => format!("{} of residence left", span(state.residence_left())),
                 Some("approval") => "proven; waits for an approval".to_owned(),
+                Some("drill") => "proven; waits for a drill that succeeds".to_owned(),
+                Some("group") => "proven; waits for the others of its group".to_owned(),
                 Some("hours") => "proven; waits for the hours in which it may rise".to_owned(),
                 Some(_) => match &case.verdict {
                     Verdict::Advance { .. } => "proven".to_owned(),
@@ -115,7 +122,7 @@ fn rounded(percent: f64) -> f64 {
     (percent * 1_000.0).round() / 1_000.0
 }
 
-fn stage(state: &State, wall: Wall) -> Option<StageView> {
+fn stage(state: &State, terms: &Terms, wall: Wall) -> Option<StageView> {
     let plan = state.plan.as_ref()?;
     let index = state.stage?;
     let stage = plan.stages.get(index)?;
@@ -126,7 +133,7 @@ fn stage(state: &State, wall: Wall) -> Option<StageView> {
         entered_at: state.entered_at.map(Wall::rfc3339),
         residence_left_s: state.residence_left().as_secs_f64().round(),
         deadline_at: state.deadline_left().map(|left| after(wall, left)),
-        waits_for: machine::waits_for(state, wall),
+        waits_for: machine::waits_for(state, terms, wall),
         approvals: Approvals {
             needed: state.target.as_ref().map_or(stage.approval, |t| t.approval).needed(),
             given: state.approvals.clone(),

@@ -9,12 +9,13 @@ use super::case::{self, Case};
 use super::effects::{self, World};
 use super::guard::{BREAKER, Batch};
 use super::heartbeat::Heartbeat;
-use super::mailbox::{Answer, Ask, Command, Letter, Refused, Reload};
+use super::mailbox::{Answer, Ask, Command, Drilled, Letter, Refused, Reload};
 use super::picture;
 use super::view::Board;
 use crate::journal::Kept;
 use crate::judge::Verdict;
 use crate::names::{Mono, RolloutName};
+use crate::rollout::lockstep::{self, Member};
 use crate::rollout::{Actor, Event, Now, Phase, Refusal, RefusalKind, Role, State, Verb, machine};
 use crate::snapshot::{Prepared, Snapshot};
 
@@ -27,6 +28,9 @@ const PAINT_IDLE_EVERY: Duration = Duration::from_secs(5);
 
 /// The remedy of a reload that met a disk that hangs.
 const AGAIN: &str = "nothing of the file is in force; reload again when the disk answers";
+
+/// How long the end of a drill is waited for.
+const DRILL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What is known of a rollout from before a restart.
 #[derive(Clone, Debug)]
@@ -170,6 +174,13 @@ impl Evaluator {
     fn open(&mut self, letter: Letter, now: Now) {
         match letter.ask {
             Ask::Look | Ask::End => {}
+            Ask::Drilled(ended) => {
+                // One that was given up on is told of no second time.
+                let known = self.cases.iter().position(|c| c.name == ended.rollout && c.drilling.is_some());
+                if let Some(at) = known {
+                    self.end_drill(at, ended, now);
+                }
+            }
             Ask::Score(score) => {
                 if let Some(case) = self.cases.iter_mut().find(|c| c.name == score.rollout) {
                     case.observe(&score.fact);
@@ -198,10 +209,15 @@ impl Evaluator {
                 "a change of this rollout is on its way to the disk; try again in a second".to_owned(),
             )));
         }
+        let drill = command.verb == Verb::Drill;
         let event = Event::Command { verb: command.verb, actor: command.actor, reason: command.reason };
         match self.apply(at, event, now) {
             Ok(()) => {
                 let case = &mut self.cases[at];
+                if drill && case.drilling.is_some() {
+                    case.drill_waits.push(answer);
+                    return;
+                }
                 match case.pending.as_mut() {
                     Some(pending) => pending.answer = Some(answer),
                     None => {
@@ -226,9 +242,13 @@ impl Evaluator {
         if effects.is_empty() && case.pending.is_some() {
             return Ok(());
         }
+        let fell = state.latch.is_some() && from.latch.is_none();
         effects::carry_out(case, &mut self.world, state, effects, now.mono).map_err(Refused::Unavailable)?;
         if std::mem::take(&mut case.drill_asked) {
-            self.drill(at, now);
+            self.begin_drill(at, now);
+        }
+        if fell {
+            self.fall_together(at, now);
         }
         Ok(())
     }
@@ -241,6 +261,11 @@ impl Evaluator {
 
     fn tick(&mut self, now: Now) {
         for at in 0..self.cases.len() {
+            if self.cases[at].drilling.is_some_and(|until| now.mono >= until) {
+                let failed = Some(format!("it did not end within {DRILL_PATIENCE:?}"));
+                let ended = Drilled { rollout: self.cases[at].name.clone(), took: Duration::ZERO, failed };
+                self.end_drill(at, ended, now);
+            }
             let case = &mut self.cases[at];
             if case.fixed.config.evaluator.enabled && case.fixed.config.canary.is_some() {
                 let verdict = case.judge.tick(now.mono);
@@ -254,22 +279,74 @@ impl Evaluator {
                 self.apply_quietly(at, Event::Tick, now);
             }
         }
+        self.barriers(now);
     }
 
-    /// Rehearses a rollback on a phantom of the rollout: the same cell type, the same update, a reader that must see it.
-    fn drill(&mut self, at: usize, now: Now) {
+    /// Asks for a rehearsal on the real path; its end comes as a letter.
+    fn begin_drill(&mut self, at: usize, now: Now) {
+        let case = &mut self.cases[at];
+        // At the very start nobody serves yet: the next tick asks again.
+        if case.drilling.is_some() || self.last_turn.is_none() {
+            return;
+        }
+        let refused = match &self.world.drills {
+            None => Some("there are no workers here"),
+            Some(drills) => drills.try_send(case.name.clone()).is_err().then_some("too many drills wait already"),
+        };
+        match refused {
+            None => case.drilling = Some(now.mono.plus(DRILL_PATIENCE)),
+            Some(why) => {
+                let ended = Drilled { rollout: case.name.clone(), took: Duration::ZERO, failed: Some(why.to_owned()) };
+                self.end_drill(at, ended, now);
+            }
+        }
+    }
+
+    /// Records how a drill ended, and answers who asked for it once that is durable.
+    fn end_drill(&mut self, at: usize, ended: Drilled, now: Now) {
+        self.cases[at].drilling = None;
+        self.apply_quietly(at, Event::Drilled { took: ended.took, failed: ended.failed }, now);
+        let case = &mut self.cases[at];
+        let view = Arc::new(picture::paint(case, now, Duration::ZERO));
+        for answer in std::mem::take(&mut case.drill_waits) {
+            match case.recording {
+                Some(_) => case.waiting.push((answer, Arc::clone(&view))),
+                None => case.settled.push((answer, Ok(Some(Arc::clone(&view))))),
+            }
+        }
+    }
+
+    /// Lets those groups pass their barrier of which every member stands there.
+    fn barriers(&mut self, now: Now) {
+        if !self.cases.iter().any(|case| case.state.at_barrier) {
+            return;
+        }
+        let members: Vec<Member<'_>> = self.cases.iter().map(|c| Member { terms: &c.terms, state: &c.state }).collect();
+        let mut moves = Vec::new();
+        for group in lockstep::waiting(&members) {
+            let mut of_group = self.cases.iter().zip(&members).filter(|(_, m)| m.group() == Some(group.as_str()));
+            if !of_group.any(|(case, _)| case.pending.is_some()) {
+                moves.extend(lockstep::open(&members, &group, now));
+            }
+        }
+        for (at, state, effects) in moves {
+            let case = &mut self.cases[at];
+            if let Err(why) = effects::carry_out(case, &mut self.world, state, effects, now.mono) {
+                tracing::error!(rollout.name = %case.name, error = %why, "it could not pass the barrier with its group");
+            }
+        }
+    }
+
+    /// One that fell takes its group along.
+    fn fall_together(&mut self, at: usize, now: Now) {
         let case = &self.cases[at];
-        let phantom = crate::snapshot::Live::new(self.world.live.load().phantom());
-        let mut reader = phantom.cache();
-        let before = std::hint::black_box(reader.load().generation);
-        phantom.update_runtime(case.name.as_str(), |_| {
-            let latch = crate::snapshot::Latch { at: now.wall, actor: "drill".to_owned(), reason: "drill".to_owned() };
-            Some(crate::snapshot::Runtime { latch: Some(Arc::new(latch)), ..Default::default() })
-        });
-        let seen = reader.load();
-        let zero = seen.generation != before && seen.rollout(case.name.as_str()).is_some_and(|r| r.split.latched);
-        let failed = (!zero).then(|| "a reader did not see the latch".to_owned());
-        self.apply_quietly(at, Event::Drilled { took: Duration::ZERO, failed }, now);
+        let (which, reason) =
+            (case.name.clone(), case.state.latch.as_ref().map_or("", |l| l.reason.as_str()).to_owned());
+        let members: Vec<Member<'_>> = self.cases.iter().map(|c| Member { terms: &c.terms, state: &c.state }).collect();
+        let Some(group) = members.get(at).and_then(Member::group) else { return };
+        for other in lockstep::fall_with(&members, group, &which) {
+            self.apply_quietly(other, Event::GroupFell { which: which.clone(), reason: reason.clone() }, now);
+        }
     }
 
     /// Takes a new file: every rollout's machine must agree and the journal must have room for what they say, or nothing
@@ -416,7 +493,7 @@ fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, now: Now) {
         }
     }
     if let Some(kept) = kept {
-        match crate::judge::Judge::restore(Arc::clone(&case.fixed.config.policy), &kept.judge) {
+        match crate::judge::Judge::restore(case.policy(), &kept.judge) {
             Ok(judge) => {
                 case.judge.replace(judge, now.mono);
                 return;

@@ -46,10 +46,23 @@ pub struct RolloutView {
     pub gates: Vec<GateReport>,
     /// What the canary has been seen by.
     pub exposed: Exposed,
+    /// The last rehearsal of a rollback.
+    pub drill: Option<DrillView>,
     /// Seconds since the evaluator last finished a turn.
     pub heartbeat_age_s: f64,
     /// Verbs that the phase allows.
     pub allowed: Vec<&'static str>,
+}
+
+/// The last rehearsal of a rollback.
+#[derive(Clone, Debug, Serialize)]
+pub struct DrillView {
+    /// When it ended, RFC 3339.
+    pub at: String,
+    /// From the latch to zero on every worker, milliseconds.
+    pub took_ms: f64,
+    /// What failed, when it did.
+    pub failed: Option<String>,
 }
 
 /// The stage a rollout is in.
@@ -67,7 +80,7 @@ pub struct StageView {
     pub residence_left_s: f64,
     /// When it will be paused for want of an answer, RFC 3339.
     pub deadline_at: Option<String>,
-    /// residence, samples, gates, approval, hours, group or null.
+    /// residence, samples, gates, approval, drill, hours, group or null.
     pub waits_for: Option<&'static str>,
     /// Signatures.
     pub approvals: Approvals,

@@ -25,6 +25,8 @@ impl Source {
             plan: Some(Arc::new(Plan::preset("gradual").unwrap())),
             weight: None,
             gates: "g".to_owned(),
+            policy: None,
+            drill_every: None,
         };
         Self { state: State::initial(&terms), terms, at: 0 }
     }
@@ -148,6 +150,51 @@ fn a_tail_torn_at_any_byte_is_cut_off_and_reported() {
     assert_eq!(write(&journal, before.next()), Ok(4));
     drop(journal);
     assert_eq!(verify(dir.path()).unwrap(), verify(source_dir.path()).unwrap());
+}
+
+/// All files of a journal's directory.
+fn files_of(dir: &Path) -> std::collections::BTreeMap<std::ffi::OsString, Vec<u8>> {
+    let items = std::fs::read_dir(dir).unwrap().map(|item| item.unwrap());
+    let files = items.map(|item| (item.file_name(), std::fs::read(item.path()).unwrap()));
+    files.filter(|(_, bytes)| !bytes.is_empty()).collect()
+}
+
+#[test]
+fn a_kill_at_every_byte_of_a_small_journal_comes_back_to_the_last_whole_record() {
+    let dir = tempfile::tempdir().unwrap();
+    // So small that a later record begins a second segment, with its checkpoint.
+    let options = Options { segment_bytes: 4_000, ..Options::default() };
+    let mut source = Source::new("chat");
+    let mut lives = vec![(files_of(dir.path()), None, 0)];
+    let (journal, _) = Journal::open_with(dir.path(), options).unwrap();
+    for _ in 0..4 {
+        let n = write(&journal, source.next()).unwrap();
+        lives.push((files_of(dir.path()), Some(stored(&source.state)), n));
+    }
+    drop(journal);
+    let (mut kills, mut segments) = (0, 0);
+    for pair in lives.windows(2) {
+        let ((before, state, last), (after, _, next)) = (&pair[0], &pair[1]);
+        // The file that was being written: the newest segment of the later life.
+        let (name, whole) = after.iter().filter(|(name, _)| *name != file::HEAD).next_back().unwrap();
+        let from = before.get(name).map_or(0, Vec::len);
+        segments += usize::from(from == 0);
+        let ends = frames(whole);
+        for cut in from..whole.len() {
+            kills += 1;
+            let dir = tempfile::tempdir().unwrap();
+            for (name, bytes) in before {
+                std::fs::write(dir.path().join(name), bytes).unwrap();
+            }
+            std::fs::write(dir.path().join(name), &whole[..cut]).unwrap();
+            let end = recover::recover(dir.path()).unwrap_or_else(|error| panic!("killed at {cut}: {error}"));
+            assert_eq!(end.recovered.states.get(&source.terms.rollout), state.as_ref(), "killed at {cut}");
+            let found = end.recovered.last;
+            assert!((*last..*next).contains(&found), "killed at {cut}: entry {found}, not {last} to {next}");
+            assert_eq!(end.recovered.torn.is_some(), !ends.contains(&cut), "killed at {cut}");
+        }
+    }
+    assert!(kills > 4_000 && segments >= 2, "{kills} kills, {segments} segments");
 }
 
 struct Dice(u64);

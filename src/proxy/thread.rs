@@ -83,7 +83,7 @@ async fn serve(
                     worker.pool.trim(worker.deadlines.coarse_now(), worker.workers);
                 }
             }
-            Some(done) = fences.recv() => drop(tokio::task::spawn_local(fence::go_round(done))),
+            Some(done) = fences.recv() => drop(tokio::task::spawn_local(fence::go_round(done, Rc::clone(&worker)))),
             next = handed.recv(), if open => match next {
                 Some(handed) => take(&worker, handed),
                 None => open = false,

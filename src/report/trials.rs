@@ -33,6 +33,8 @@ impl Life {
             plan: Some(Arc::new(Plan::preset(preset).unwrap())),
             weight: None,
             gates: "6a".repeat(32),
+            policy: None,
+            drill_every: None,
         };
         let now = Now { mono: Mono(1), wall: Wall(1_795_183_200_000) };
         let state = State::initial(&terms).resume(now.mono);

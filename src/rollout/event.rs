@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::judge::Verdict;
-use crate::names::{Mono, VersionName, Wall};
+use crate::names::{Mono, RolloutName, VersionName, Wall};
 use crate::split::weight::Weight;
 
 /// The two clocks at the moment of an event.
@@ -54,6 +54,15 @@ pub enum Event {
         took: Duration,
         /// What failed, when it did.
         failed: Option<String>,
+    },
+    /// Every rollout of the group is ready: the barrier is open for this one step.
+    Barrier,
+    /// A rollout of the same group was rolled back or aborted.
+    GroupFell {
+        /// Which.
+        which: RolloutName,
+        /// Why.
+        reason: String,
     },
 }
 

@@ -10,13 +10,13 @@ use crate::judge::{Lack, Missing, Verdict};
 use crate::names::{Mono, RolloutName, VersionName, Wall};
 use crate::split::weight::Weight;
 
-const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
-fn percent(p: f64) -> Weight {
+pub(super) fn percent(p: f64) -> Weight {
     Weight::from_percent(p).unwrap()
 }
 
-fn stage(weight: f64, approval: Approval, cohorts: &[&str]) -> Stage {
+pub(super) fn stage(weight: f64, approval: Approval, cohorts: &[&str]) -> Stage {
     Stage {
         weight: percent(weight),
         residence: HOUR,
@@ -34,10 +34,12 @@ fn terms(plan: Option<Plan>) -> Terms {
         weight: plan.is_none().then(|| percent(5.0)),
         plan: plan.map(Arc::new),
         gates: "g1".to_owned(),
+        policy: None,
+        drill_every: None,
     }
 }
 
-fn plan(stages: Vec<Stage>, second_version: SecondVersion, holdback: f64) -> Plan {
+pub(super) fn plan(stages: Vec<Stage>, second_version: SecondVersion, holdback: f64) -> Plan {
     Plan {
         stages: stages.into_iter().chain([Stage::last()]).collect(),
         second_version,
@@ -56,10 +58,13 @@ fn worlds() -> Vec<(&'static str, Terms)> {
         plan(vec![stage(0.0, One, &["in"]), stage(0.0, N, &["beta"]), stage(5.0, N, &[])], SecondVersion::Queue, 0.0);
     let mut own = plan(vec![stage(1.0, Two, &[])], SecondVersion::Reject, 1.0);
     own.start = Start::OnNewVersion;
+    let mut group = plan(vec![stage(1.0, One, &[]), stage(5.0, N, &[])], SecondVersion::Reject, 1.0);
+    group.lockstep = Some("pair".to_owned());
     vec![
         ("signed", terms(Some(signed))),
         ("cohorts", terms(Some(cohorts))),
         ("own", terms(Some(own))),
+        ("lockstep", terms(Some(group))),
         ("only the last stage", terms(Some(plan(vec![], SecondVersion::Supersede, 1.0)))),
         ("plain", terms(None)),
     ]
@@ -75,20 +80,20 @@ fn actor(name: &str) -> Actor {
     Actor::new(name, roles)
 }
 
-fn by(name: &str, verb: Verb) -> Event {
+pub(super) fn by(name: &str, verb: Verb) -> Event {
     Event::Command { verb, actor: actor(name), reason: "because".to_owned() }
 }
 
-fn advance() -> Event {
+pub(super) fn advance() -> Event {
     Event::Judged(Verdict::Advance { reason: "proven".to_owned() })
 }
 
-fn hold() -> Event {
+pub(super) fn hold() -> Event {
     let missing = vec![Missing { rule: None, lack: Lack::Data }];
     Event::Judged(Verdict::Hold { missing, reason: "no data".to_owned() })
 }
 
-fn worse() -> Event {
+pub(super) fn worse() -> Event {
     Event::Judged(Verdict::Rollback { rule: "errors".to_owned(), reason: "9 of 10".to_owned() })
 }
 
@@ -105,6 +110,8 @@ fn events() -> Vec<Event> {
         Event::NewVersion(VersionName::new("c")),
         Event::CanaryRemoved,
         Event::PromotedInConfig,
+        Event::Barrier,
+        Event::GroupFell { which: RolloutName::new("other"), reason: "9 of 10".to_owned() },
         by("alice", Verb::Start),
         by("bob", Verb::Start),
         by("alice", Verb::Approve),
@@ -133,7 +140,7 @@ fn events() -> Vec<Event> {
 
 /// Books of its own: what was really said and signed since the present stage was entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Ledger {
+pub(super) struct Ledger {
     /// Age of the last advance, when it was the last verdict.
     advance: Option<Duration>,
     signers: BTreeSet<String>,
@@ -270,6 +277,7 @@ fn rise_is_lawful(before: &State, event: &Event, after: &State, record: &Record,
         Decision::Advance | Decision::Complete => {
             assert!(record.proven);
             let plan = plan.unwrap();
+            assert!(plan.lockstep.is_none() || *event == Event::Barrier, "the group's barrier: {}", why());
             assert!(ledger.resided >= plan.residence_of(from), "residence: {}", why());
             let nothing_to_compare = before.weight == Weight::FULL;
             assert!(
@@ -314,6 +322,7 @@ fn no_phase_is_a_trap(terms: &Terms, state: &State, now: Now) {
             by("bob", Verb::Abort),
             worse(),
             Event::Tripped { reason: String::new() },
+            Event::GroupFell { which: RolloutName::new("other"), reason: String::new() },
             Event::CanaryRemoved,
         ] {
             let (after, effects) = step(terms, state, event, now).unwrap();
@@ -349,7 +358,7 @@ fn no_phase_is_a_trap(terms: &Terms, state: &State, now: Now) {
 type Key = String;
 
 /// Bounds the counters so that the states are finitely many; nothing that a law looks at is lost.
-fn clamp(state: &mut State, ledger: &mut Ledger, mono: Mono) {
+pub(super) fn clamp(state: &mut State, ledger: &mut Ledger, mono: Mono) {
     let cap = |d: &mut Duration, most: Duration| *d = (*d).min(most);
     let residence = state.residence();
     cap(&mut state.resided, residence);
@@ -387,7 +396,7 @@ fn clamp(state: &mut State, ledger: &mut Ledger, mono: Mono) {
     state.voided = state.voided.min(1);
     state.rollbacks.clear();
     (state.generation, state.entered_at, state.last) = (0, None, Some(mono));
-    state.lacking = None;
+    (state.lacking, state.at_barrier) = (None, false);
     ledger.resided = ledger.resided.min(residence);
     if ledger.advance.is_some_and(|age| age > Duration::from_secs(10)) {
         ledger.advance = None;
@@ -491,6 +500,7 @@ fn a_walk_of_a_million_steps_breaks_no_law() {
             // Most rolls let time and proof work; the rest is everything that may happen.
             let event = match dice.roll(12) {
                 0..=3 => advance(),
+                4 if dice.roll(2) == 0 => Event::Barrier,
                 4 => Event::Tick,
                 5 => by("alice", Verb::Start),
                 6 => extra[dice.roll(extra.len())].clone(),
@@ -520,7 +530,11 @@ fn a_walk_of_a_million_steps_breaks_no_law() {
             if dice.roll(500) == 0 {
                 let text = serde_json::to_string(&state).unwrap();
                 let back: State = serde_json::from_str(&text).unwrap();
-                assert_eq!(back, State { last: None, lacking: None, ..state.clone() }, "seed {seed} step {at}");
+                assert_eq!(
+                    back,
+                    State { last: None, lacking: None, at_barrier: false, ..state.clone() },
+                    "seed {seed} step {at}"
+                );
                 state = back.resume(now.mono);
                 owed = Duration::ZERO;
                 ledger.advance = None;

@@ -13,7 +13,7 @@ use crate::rollout::event::{Event, Now};
 use crate::rollout::moves::Draft;
 use crate::rollout::record::Decision;
 use crate::rollout::state::{Lacking, Phase, Proof, State, Terms};
-use crate::rollout::{file, verbs};
+use crate::rollout::{drill, file, verbs};
 
 /// What a step answers: the next state with what to do, or why nothing changed.
 pub type Outcome = Result<(State, Vec<Effect>), Refusal>;
@@ -58,6 +58,18 @@ pub fn step(terms: &Terms, state: &State, event: Event, now: Now) -> Outcome {
         Event::CanaryRemoved => file::canary_removed(draft),
         Event::PromotedInConfig => file::promoted(draft)?,
         Event::Drilled { took, failed } => draft.drilled(took, failed),
+        Event::Barrier => {
+            draft.released = true;
+            draft.settle("group", "")
+        }
+        Event::GroupFell { which, reason } => {
+            if draft.may_roll_back() {
+                let reason = format!("{which} of the same group fell: {reason}");
+                draft.roll_back(Decision::Abort, "group", &reason)
+            } else {
+                draft.quiet()
+            }
+        }
     };
     debug_assert_eq!(done.0.check_invariants(), Ok(()));
     Ok(done)
@@ -82,9 +94,9 @@ pub fn allowed(state: &State, terms: &Terms) -> Vec<&'static str> {
     }
 }
 
-/// What the present stage waits for: `residence`, `samples`, `gates`, `approval`, `hours`, or nothing.
+/// What the present stage waits for: `residence`, `samples`, `gates`, `approval`, `drill`, `hours`, `group`, or nothing.
 #[must_use]
-pub fn waits_for(state: &State, at: Wall) -> Option<&'static str> {
+pub fn waits_for(state: &State, terms: &Terms, at: Wall) -> Option<&'static str> {
     let plan = state.plan.as_ref()?;
     match state.phase {
         Phase::Awaiting => {
@@ -103,7 +115,15 @@ pub fn waits_for(state: &State, at: Wall) -> Option<&'static str> {
         }
         _ => return None,
     }
-    Some(if calendar::may_rise(plan.hours.as_ref(), &plan.freezes, at).is_err() { "hours" } else { "gates" })
+    Some(if drill::may_rise(state, terms, at).is_err() {
+        "drill"
+    } else if calendar::may_rise(plan.hours.as_ref(), &plan.freezes, at).is_err() {
+        "hours"
+    } else if state.at_barrier {
+        "group"
+    } else {
+        "gates"
+    })
 }
 
 /// The event that a file makes of a state, at a reload (`terms` of the new file) or after a restart; `None` when they
@@ -155,7 +175,10 @@ fn judged(mut draft: Draft<'_>, verdict: Verdict) -> (State, Vec<Effect>) {
     }
 }
 
-fn tick(draft: Draft<'_>) -> (State, Vec<Effect>) {
+fn tick(mut draft: Draft<'_>) -> (State, Vec<Effect>) {
+    if drill::is_due(&draft.state, draft.terms, draft.now.wall) {
+        return (draft.state, vec![Effect::Drill]);
+    }
     if draft.state.phase == Phase::Idle && draft.state.auto_start {
         return verbs::start_by_file(draft);
     }
@@ -164,6 +187,7 @@ fn tick(draft: Draft<'_>) -> (State, Vec<Effect>) {
     if state.generation != generation {
         return (state, effects);
     }
+    draft.state.at_barrier = state.at_barrier;
     draft.deadline()
 }
 

@@ -4,12 +4,16 @@
 //! must be carried out (down: publish, record, tell; up: record, publish, tell).
 
 pub mod calendar;
+mod drill;
 pub mod effect;
 pub mod event;
 mod file;
+#[cfg(test)]
+mod groups;
 mod invariants;
 #[cfg(test)]
 mod laws;
+pub mod lockstep;
 pub mod machine;
 mod moves;
 pub mod numbers;
@@ -28,4 +32,4 @@ pub use machine::{allowed, reconcile, step, waits_for};
 pub use numbers::{Exposed, GateNumbers, Numbers};
 pub use plan::{Approval, PRESETS, Plan, SecondVersion, Stage, Start};
 pub use record::{Decision, Record};
-pub use state::{Lacking, Latch, Paused, Phase, Proof, State, Target, Terms};
+pub use state::{Drill, Lacking, Latch, Paused, Phase, Proof, State, Target, Terms};

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use crate::names::VersionName;
 use crate::rollout::calendar;
+use crate::rollout::drill;
 use crate::rollout::effect::{Cohorts, Effect, Notice, Tidings};
 use crate::rollout::event::Now;
 use crate::rollout::plan::{Approval, Plan, Stage};
 use crate::rollout::record::{Decision, Record};
-use crate::rollout::state::{Latch, Paused, Phase, State, Target, Terms};
+use crate::rollout::state::{Drill, Latch, Paused, Phase, State, Target, Terms};
 use crate::split::weight::Weight;
 
 /// How old the judge's word may be when a rise rests on it: the heartbeat's own time-out.
@@ -26,6 +27,8 @@ pub(crate) struct Draft<'a> {
     pub before: &'a State,
     pub state: State,
     pub now: Now,
+    /// The whole group is ready: the barrier lets this step through.
+    pub released: bool,
 }
 
 /// How a step is closed.
@@ -73,6 +76,7 @@ impl<'a> Draft<'a> {
     /// Takes up the state and counts the time since it was last counted.
     pub(crate) fn new(terms: &'a Terms, before: &'a State, now: Now) -> Self {
         let mut state = before.clone();
+        state.at_barrier = false;
         let passed = before.last.map_or(Duration::ZERO, |last| now.mono.since(last));
         state.last = Some(before.last.map_or(now.mono, |last| last.max(now.mono)));
         match state.phase {
@@ -94,7 +98,7 @@ impl<'a> Draft<'a> {
                 proof.held = proof.held.saturating_add(passed);
             }
         }
-        Self { terms, before, state, now }
+        Self { terms, before, state, now, released: false }
     }
 
     /// Nothing happened but time.
@@ -112,7 +116,14 @@ impl<'a> Draft<'a> {
         if self.state.heartbeat_lost {
             return Err("the judge's heartbeat is stale".to_owned());
         }
+        drill::may_rise(&self.state, self.terms, self.now.wall)?;
         self.calendar()
+    }
+
+    /// Whether it must stand at the barrier of its group; it is marked as waiting there then.
+    fn stands_at_barrier(&mut self, plan: &Plan) -> bool {
+        self.state.at_barrier = plan.lockstep.is_some() && !self.released;
+        self.state.at_barrier
     }
 
     /// Whether the calendar lets a weight rise now; else why not.
@@ -148,6 +159,12 @@ impl<'a> Draft<'a> {
         state.paused = None;
     }
 
+    /// The file's gates are the ones in force from now on.
+    pub(crate) fn freeze_gates(&mut self) {
+        self.state.gates.clone_from(&self.terms.gates);
+        self.state.policy.clone_from(&self.terms.policy);
+    }
+
     /// Voids proof and signatures.
     pub(crate) fn forget(&mut self) {
         self.state.proof = None;
@@ -170,7 +187,7 @@ impl<'a> Draft<'a> {
             Phase::Running if fresh && resided => {
                 let approval = plan.stages.get(stage).map_or(Approval::None, |s| s.approval);
                 if approval == Approval::None {
-                    return if self.may_rise().is_ok() {
+                    return if self.may_rise().is_ok() && !self.stands_at_barrier(&plan) {
                         self.rise(&plan, stage + 1, Decision::Advance, actor, &reason)
                     } else {
                         self.quiet()
@@ -194,13 +211,18 @@ impl<'a> Draft<'a> {
                         let reason = format!("promoted by {by} past residence and gates");
                         self.rise(&plan, target.stage, Decision::Promote, actor, &reason)
                     }
-                    None if fresh && resided => self.rise(&plan, target.stage, Decision::Advance, actor, &reason),
+                    None if fresh && resided && !self.stands_at_barrier(&plan) => {
+                        self.rise(&plan, target.stage, Decision::Advance, actor, &reason)
+                    }
                     None => self.quiet(),
                 }
             }
             Phase::Soaking if resided && !self.state.heartbeat_lost => {
                 let nothing_to_compare = self.state.weight == Weight::FULL;
                 if !(fresh || nothing_to_compare) || self.may_rise().is_err() {
+                    return self.quiet();
+                }
+                if self.stands_at_barrier(&plan) {
                     return self.quiet();
                 }
                 let reason = if reason.is_empty() { "the soak is over".to_owned() } else { reason };
@@ -349,6 +371,7 @@ impl<'a> Draft<'a> {
     /// Back to idle with another version, or the same; what is remembered of the past stays.
     pub(crate) fn reset(&mut self, version: Option<VersionName>) {
         let old = std::mem::replace(&mut self.state, State::initial(self.terms));
+        self.state.drill = old.drill;
         self.state.version = version;
         self.state.auto_start = false;
         self.state.heartbeat_lost = old.heartbeat_lost;
@@ -363,7 +386,8 @@ impl<'a> Draft<'a> {
     }
 
     /// The result of a drill.
-    pub(crate) fn drilled(self, took: Duration, failed: Option<String>) -> (State, Vec<Effect>) {
+    pub(crate) fn drilled(mut self, took: Duration, failed: Option<String>) -> (State, Vec<Effect>) {
+        self.state.drill = Some(Drill { at: self.now.wall, took, failed: failed.clone() });
         let text = match failed {
             None => format!("a drill reached 0 in {:.3} ms", took.as_secs_f64() * 1e3),
             Some(why) => format!("a drill failed after {:.3} ms: {why}", took.as_secs_f64() * 1e3),
@@ -374,6 +398,7 @@ impl<'a> Draft<'a> {
     /// Closes the step: the next generation, and the effects in lawful order.
     pub(crate) fn close(mut self, close: Close<'_>) -> (State, Vec<Effect>) {
         self.state.generation = self.state.generation.saturating_add(1);
+        self.state.at_barrier = false;
         let (before, after) = (self.before, &self.state);
         let cohorts = after.cohorts();
         let changed = after.weight != before.weight || cohorts != before.cohorts();

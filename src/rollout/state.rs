@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::judge::Policy;
 use crate::names::{Mono, RolloutName, VersionName, Wall};
 use crate::rollout::effect::Cohorts;
 use crate::rollout::plan::{Approval, Plan, Start, UNSAID_DEADLINE};
@@ -25,6 +26,10 @@ pub struct Terms {
     pub weight: Option<Weight>,
     /// A hash of the file's gates, for the record.
     pub gates: String,
+    /// The file's gates themselves, to be frozen at the start.
+    pub policy: Option<Arc<Policy>>,
+    /// How often a rollback is to be rehearsed: nothing rises after a drill that failed, or when one is overdue.
+    pub drill_every: Option<Duration>,
 }
 
 /// Where a rollout stands.
@@ -127,6 +132,15 @@ pub struct State {
     pub rollbacks: Vec<(VersionName, u32)>,
     /// The hash of the gates in force.
     pub gates: String,
+    /// The gates in force since the start, frozen as the plan is; `None` when idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Arc<Policy>>,
+    /// The last rehearsal of a rollback.
+    #[serde(default)]
+    pub drill: Option<Drill>,
+    /// Ready to move, and waiting for the others of its group; found anew at every tick, so it is not stored.
+    #[serde(skip)]
+    pub at_barrier: bool,
     /// Rises by one with every accepted change.
     pub generation: u64,
     /// When time was last counted; not stored: time in which serin did not run counts for nothing.
@@ -143,6 +157,17 @@ pub struct Proof {
     pub held: Duration,
     /// How long ago it was last said.
     pub age: Duration,
+}
+
+/// A rehearsal of a rollback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drill {
+    /// When it ended.
+    pub at: Wall,
+    /// From the latch to zero on every worker.
+    pub took: Duration,
+    /// What failed, when it did.
+    pub failed: Option<String>,
 }
 
 /// What the judge misses, in the words of `waits_for`.
@@ -224,6 +249,9 @@ impl State {
             heartbeat_lost: false,
             rollbacks: Vec::new(),
             gates: String::new(),
+            policy: None,
+            drill: None,
+            at_barrier: false,
             generation: 0,
             last: None,
         }

@@ -40,6 +40,8 @@ impl Story {
             plan: Some(Arc::new(plan)),
             weight: None,
             gates: "g".to_owned(),
+            policy: None,
+            drill_every: None,
         };
         Self::under(terms)
     }
@@ -185,11 +187,11 @@ fn a_plan_without_approvals_walks_up_by_proof_and_residence_alone() {
     let mut story = Story::of(short(Approval::None));
     story.does("alice", Verb::Start).is(Phase::Running, 1.0);
     story.advance().is(Phase::Running, 1.0);
-    assert_eq!(waits_for(&story.state, story.now.wall), Some("residence"));
+    assert_eq!(waits_for(&story.state, &story.terms, story.now.wall), Some("residence"));
     story.ticks(HOUR).is(Phase::Running, 1.0); // the word is an hour old: not fresh
-    assert_eq!(waits_for(&story.state, story.now.wall), Some("gates"));
+    assert_eq!(waits_for(&story.state, &story.terms, story.now.wall), Some("gates"));
     story.hold();
-    assert_eq!(waits_for(&story.state, story.now.wall), Some("samples"));
+    assert_eq!(waits_for(&story.state, &story.terms, story.now.wall), Some("samples"));
     story.advance().is(Phase::Running, 5.0);
     story.passes(HOUR).advance().is(Phase::Running, 10.0);
     story.passes(HOUR).advance().is(Phase::Soaking, 99.0);
@@ -388,7 +390,7 @@ fn hours_and_freezes_hold_rises_and_never_falls() {
     plan.deadline_factor = 1_000.0;
     let mut story = Story::of(plan); // Friday, 10:00
     story.does("alice", Verb::Start).passes(HOUR * 8).advance().is(Phase::Running, 1.0);
-    assert_eq!(waits_for(&story.state, story.now.wall), Some("hours"));
+    assert_eq!(waits_for(&story.state, &story.terms, story.now.wall), Some("hours"));
     assert_eq!(story.try_to("alice", Verb::Promote { full: false }).unwrap_err().kind, RefusalKind::Conflict);
     story.passes(HOUR * 64).advance().is(Phase::Running, 1.0); // Monday, 10:00, frozen
     story.passes(HOUR * 24).advance().is(Phase::Running, 5.0); // Tuesday
@@ -518,4 +520,94 @@ fn a_drill_is_an_effect_only_and_its_result_is_recorded() {
     assert_eq!(story.state, before);
     story.take(Event::Drilled { took: Duration::from_micros(80), failed: None }).unwrap();
     assert!(story.last_record().reason.contains("0.080 ms"));
+}
+
+#[test]
+fn a_drill_that_failed_or_is_overdue_holds_every_rise_says_so_and_holds_no_fall() {
+    let day = HOUR * 24;
+    let mut story = Story::of(short(Approval::None));
+    story.terms.drill_every = Some(day * 30);
+    assert_eq!(story.take(Event::Tick).unwrap(), [Effect::Drill], "never made: due at once");
+    let refusal = story.try_to("alice", Verb::Start).unwrap_err();
+    assert!(refusal.kind == RefusalKind::Conflict && refusal.why.contains("never been rehearsed"), "{refusal:?}");
+    let drilled = |failed: Option<&str>| Event::Drilled {
+        took: Duration::from_micros(700),
+        failed: failed.map(ToOwned::to_owned),
+    };
+    story.take(drilled(None)).unwrap();
+    story.does("alice", Verb::Start).is(Phase::Running, 1.0);
+    story.take(drilled(Some("worker 1 stood still"))).unwrap();
+    story.passes(HOUR);
+    assert_eq!(story.take(Event::Tick).unwrap(), [Effect::Drill], "a failed one is tried again by itself");
+    story.advance().is(Phase::Running, 1.0);
+    assert_eq!(waits_for(&story.state, &story.terms, story.now.wall), Some("drill"));
+    let refusal = story.try_to("alice", Verb::Promote { full: false }).unwrap_err();
+    assert!(refusal.why.contains("worker 1 stood still"), "{refusal:?}");
+    story.take(drilled(None)).unwrap();
+    story.advance().is(Phase::Running, 5.0);
+    // Made a little ahead of time; when nobody carries it out, it is overdue and holds.
+    story.now.wall.0 += 29 * 86_400_000;
+    assert_eq!(story.take(Event::Tick).unwrap(), []);
+    story.now.wall.0 += 86_400_000 - 3_600_000;
+    assert_eq!(story.take(Event::Tick).unwrap(), [Effect::Drill]);
+    story.now.wall.0 += 3_600_001;
+    story.passes(HOUR).advance().is(Phase::Running, 5.0);
+    assert!(story.try_to("alice", Verb::Promote { full: false }).unwrap_err().why.contains("overdue"));
+    story.worse().is(Phase::RolledBack, 0.0);
+    assert_eq!(story.take(Event::Tick).unwrap(), [], "none while the real thing stands");
+}
+
+#[test]
+fn the_gates_of_the_start_stay_in_force_until_an_owner_takes_others_with_a_reason() {
+    let policy = |alpha: f64| {
+        let text = format!(
+            "[evaluator]\nalpha = {alpha}\n[[rule]]\nname = \"errors\"\nmetric = \"error\"\nstat = \"rate\"\npromote = 0.05\nrollback = 0.2\n"
+        );
+        Some(Arc::new(crate::judge::Policy::from_toml(&text).unwrap()))
+    };
+    let mut story = Story::of(short(Approval::None));
+    (story.terms.policy, story.terms.gates) = (policy(0.01), "first".to_owned());
+    story.does("alice", Verb::Start);
+    (story.terms.policy, story.terms.gates) = (policy(0.02), "second".to_owned());
+    story.passes(HOUR).advance().is(Phase::Running, 5.0);
+    assert_eq!((&story.state.policy, story.last_record().gates.as_str()), (&policy(0.01), "first"));
+    let text = serde_json::to_string(&story.state).unwrap();
+    let back: State = serde_json::from_str(&text).unwrap();
+    assert_eq!(back.policy, policy(0.01), "a restart has them too");
+    let silent = Event::Command { verb: Verb::Gates, actor: actor("olga"), reason: " ".to_owned() };
+    assert_eq!(story.take(silent).unwrap_err().kind, RefusalKind::Invalid, "an override has a reason");
+    assert_eq!(story.try_to("alice", Verb::Gates).unwrap_err().kind, RefusalKind::Forbidden);
+    story.does("olga", Verb::Gates);
+    assert_eq!((&story.state.policy, story.last_record().gates.as_str()), (&policy(0.02), "second"));
+}
+
+#[test]
+fn a_version_that_fell_is_not_tried_again_before_it_is_cleared_whatever_is_done() {
+    let mut story = in_phase(Phase::RolledBack);
+    for verb in [Verb::Start, Verb::Resume, Verb::Promote { full: true }, Verb::SetWeight(percent(1.0)), Verb::Gates] {
+        assert_eq!(story.try_to("olga", verb).unwrap_err().kind, RefusalKind::Conflict, "{verb:?}");
+    }
+    // Nor by taking it out of the file and naming it again, nor by a restart in between.
+    let without = Terms { canary: None, ..story.terms.clone() };
+    assert_eq!(reconcile(&story.state, &without), None);
+    let (state, effects) = step(&without, &story.state, Event::CanaryRemoved, story.now).unwrap();
+    assert_eq!((state.phase, effects.len()), (Phase::RolledBack, 0));
+    story.state =
+        serde_json::from_str::<State>(&serde_json::to_string(&state).unwrap()).unwrap().resume(story.now.mono);
+    assert_eq!(reconcile(&story.state, &story.terms), None);
+    story.ticks(HOUR * 1_000).is(Phase::RolledBack, 0.0);
+    // Only by somebody who may, with a root cause; and the record holds both.
+    for (who, why, kind) in [("victor", "x", RefusalKind::Forbidden), ("bob", "", RefusalKind::Invalid)] {
+        let who = if who == "victor" { Actor::new(who, &[Role::Viewer, Role::Operator]) } else { actor(who) };
+        let ask = Event::Command { verb: Verb::Clear, actor: who, reason: why.to_owned() };
+        assert_eq!(story.take(ask).unwrap_err().kind, kind);
+    }
+    let clear = Event::Command { verb: Verb::Clear, actor: actor("bob"), reason: "a bad cache".to_owned() };
+    story.take(clear).unwrap();
+    let record = story.last_record();
+    assert_eq!(
+        (record.decision, record.actor.as_str(), record.reason.as_str()),
+        (Decision::Clear, "bob", "a bad cache")
+    );
+    story.does("alice", Verb::Start).is(Phase::Running, 1.0);
 }

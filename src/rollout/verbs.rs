@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::rollout::drill;
 use crate::rollout::effect::{Effect, Refusal, RefusalKind, Tidings};
 use crate::rollout::event::{Actor, Role, Verb};
 use crate::rollout::machine::{Outcome, allowed, refuse};
@@ -69,7 +70,7 @@ fn rise_by_hand(draft: &Draft<'_>, actor: &Actor) -> Result<(), Refusal> {
         let why = "the judge's heartbeat is stale: nothing rises until it is back; pause, step-back and abort work";
         return Err(refuse(draft, RefusalKind::Stale, why));
     }
-    match draft.calendar() {
+    match drill::may_rise(&draft.state, draft.terms, draft.now.wall).and_then(|()| draft.calendar()) {
         Err(why) if !actor.is(Role::Owner) => {
             Err(refuse(draft, RefusalKind::Conflict, format!("{why}: nothing rises now; an owner may")))
         }
@@ -84,7 +85,7 @@ fn start(mut draft: Draft<'_>, actor: &Actor, reason: &str) -> Outcome {
     rise_by_hand(&draft, actor)?;
     draft.state.auto_start = false;
     draft.state.started_by = Some(actor.name.clone());
-    draft.state.gates = draft.terms.gates.clone();
+    draft.freeze_gates();
     match draft.terms.plan.clone() {
         Some(plan) if plan.stages.is_empty() => {
             return Err(refuse(&draft, RefusalKind::Conflict, "the plan has no stages"));
@@ -310,7 +311,7 @@ fn set_plain(mut draft: Draft<'_>, weight: Weight, actor: &Actor, reason: &str) 
         draft.state.paused = None;
         if begins {
             draft.state.started_by = Some(actor.name.clone());
-            draft.state.gates = draft.terms.gates.clone();
+            draft.freeze_gates();
             draft.state.entered_at = Some(draft.now.wall);
         }
     }
@@ -328,7 +329,7 @@ fn take_gates(mut draft: Draft<'_>, actor: &Actor, reason: &str) -> Outcome {
         return Err(refuse(&draft, RefusalKind::Invalid, "a change of gates in a running rollout needs a reason"));
     }
     draft.forget();
-    draft.state.gates = draft.terms.gates.clone();
+    draft.freeze_gates();
     draft.state.resided = Duration::ZERO;
     if draft.state.phase == Phase::Awaiting {
         draft.state.phase = Phase::Running;

@@ -147,6 +147,7 @@ impl Prepared {
             routes: Arc::clone(&self.routes),
             unrouted: Arc::clone(&self.unrouted),
             config: Arc::clone(&self.config),
+            rehearsal: None,
         }
     }
 
@@ -163,6 +164,7 @@ impl Prepared {
             Some(known) => known.runtime.clone(),
             None => fresh(rollout),
         });
+        next.rehearsal.clone_from(&current.rehearsal);
         for place in &mut next.rollouts {
             let name = place.fixed.config.name.as_str();
             if keep(name)

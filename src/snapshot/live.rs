@@ -71,20 +71,21 @@ impl Snapshot {
         Some(self.with_rollout(at, Rollout::new(Arc::clone(fixed), runtime, seed)))
     }
 
-    /// The same tables for a cell of their own: for rehearsals.
+    /// The same tables once more, to be changed before they are published.
     #[must_use]
-    pub fn phantom(&self) -> Snapshot {
+    pub(super) fn copy(&self) -> Snapshot {
         Snapshot {
             generation: self.generation,
             rollouts: self.rollouts.clone(),
             routes: Arc::clone(&self.routes),
             unrouted: Arc::clone(&self.unrouted),
             config: Arc::clone(&self.config),
+            rehearsal: self.rehearsal.clone(),
         }
     }
 
     fn with_rollout(&self, at: usize, rollout: Rollout) -> Snapshot {
-        let mut next = self.phantom();
+        let mut next = self.copy();
         if let Some(place) = next.rollouts.get_mut(at) {
             *place = Arc::new(rollout);
         }

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod live;
+pub mod rehearsal;
 pub mod table;
 
 pub use build::{BuildError, Builder, Prepared};

@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub unrouted: Arc<Recorder>,
     /// The configuration in force.
     pub config: Arc<config::Config>,
+    /// The phantom of a drill under way: no route leads to it.
+    pub rehearsal: Option<Arc<Rollout>>,
 }
 
 impl Snapshot {

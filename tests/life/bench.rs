@@ -69,6 +69,7 @@ impl Bench {
             prepared,
             gauges,
             tracing: None,
+            drills: None,
         };
         let now = Now { mono: clock.now(), wall: clock.wall() };
         let evaluator = Evaluator::new(world, board.clone(), Heartbeat::default(), now, |_| None);
