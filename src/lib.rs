@@ -15,6 +15,7 @@ pub mod journal;
 pub mod judge;
 pub mod measure;
 pub mod names;
+pub mod notify;
 pub mod proxy;
 pub mod report;
 pub mod rollout;

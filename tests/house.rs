@@ -21,7 +21,7 @@ const MAP: &[(&str, &[&str])] = &[
     ("snapshot", &["split", "wire", "config", "measure", "upstream", "tls"]),
     ("journal", &["clock", "rollout"]),
     ("sessions", &["clock", "split"]),
-    ("notify", &["clock", "config", "rollout"]),
+    ("notify", &["clock", "config", "tls", "rollout"]),
     ("evaluator", &["clock", "config", "split", "judge", "rollout", "measure", "snapshot", "journal", "notify"]),
     ("fleet", &["clock", "judge", "snapshot", "journal"]),
     ("proxy", &["clock", "config", "tls", "http1", "split", "wire", "measure", "upstream", "snapshot", "sessions"]),
@@ -38,6 +38,7 @@ const MAP: &[(&str, &[&str])] = &[
             "measure",
             "snapshot",
             "journal",
+            "notify",
             "report",
             "evaluator",
         ],
@@ -271,8 +272,8 @@ fn documented() -> BTreeSet<String> {
         .collect()
 }
 
-/// Names of other things: the dashboard's cookie.
-const NO_METRICS: &[&str] = &["serin_session"];
+/// Names of other things: the dashboard's cookie, the label by which an alert says what it wants.
+const NO_METRICS: &[&str] = &["serin_session", "serin_action"];
 
 /// The metrics that the code names in string literals.
 fn in_code() -> BTreeSet<String> {

@@ -147,7 +147,7 @@ async fn once(
 }
 
 /// Asks the evaluator for a change and answers with the rollout after it.
-async fn change(
+pub(super) async fn change(
     cx: &Context,
     caller: &Caller,
     name: &str,

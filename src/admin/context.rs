@@ -14,6 +14,7 @@ use crate::evaluator::{Board, Heartbeat, Mailbox};
 use crate::journal::Journal;
 use crate::measure::{Gauges, Recorders};
 use crate::names::RolloutName;
+use crate::notify::Counts;
 use crate::snapshot::{Live, Snapshot};
 
 /// Loads the configuration file again, all or nothing. Called on a thread that may block.
@@ -45,6 +46,8 @@ pub struct Parts {
     pub settle: Settle,
     /// What was decided.
     pub journal: Arc<Journal>,
+    /// What became of notices.
+    pub told: Arc<Counts>,
     /// Finds exchanges by request id, for feedback.
     pub exchanges: Arc<dyn Exchanges>,
 }

@@ -27,6 +27,7 @@ pub fn text(cx: &Context) -> prometheus::Result<String> {
     let mut families = requests(&cx.parts().recorders.all());
     families.extend(process_wide(cx));
     families.extend(of_rollouts(cx));
+    families.extend(of_notices(cx));
     families.extend(ProcessCollector::for_self().collect());
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)
@@ -229,6 +230,39 @@ fn of_rollouts(cx: &Context) -> Vec<MetricFamily> {
         }
     }
     vec![weight, phase, stage, gates]
+}
+
+/// What became of notices, and what waits.
+fn of_notices(cx: &Context) -> Vec<MetricFamily> {
+    use MetricType::{COUNTER, GAUGE};
+    let counts = &cx.parts().told;
+    let mut told = family(
+        "serin_notifications_total",
+        "Notices by receiver, kind, and what became of them or of an attempt.",
+        COUNTER,
+    );
+    for one in counts.told() {
+        let labels = [("target", one.target.as_str()), ("kind", one.kind.as_str()), ("result", one.result.as_str())];
+        count(&mut told, &labels, one.count as f64);
+    }
+    let mut waiting = family("serin_notifications_waiting", "Notices in the outbox, by receiver.", GAUGE);
+    let mut oldest =
+        family("serin_notifications_oldest_seconds", "Age of the oldest notice that waits, by receiver.", GAUGE);
+    let now = cx.parts().clock.wall();
+    for one in counts.waiting() {
+        gauge(&mut waiting, &[("target", one.target.as_str())], one.depth as f64);
+        let age = one.oldest.map_or(0, |at| now.0.saturating_sub(at.0).max(0));
+        gauge(&mut oldest, &[("target", one.target.as_str())], age as f64 / 1e3);
+    }
+    let mut lost = family(
+        "serin_notifications_lost_total",
+        "Notices without room on the way to the outbox, and changes of the outbox that did not reach the disk.",
+        COUNTER,
+    );
+    for (place, value) in counts.lost() {
+        count(&mut lost, &[("at", place)], value as f64);
+    }
+    vec![told, waiting, oldest, lost]
 }
 
 /// Gate results and their words.

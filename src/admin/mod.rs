@@ -20,6 +20,7 @@ pub mod rollouts;
 pub mod router;
 pub mod serve;
 pub mod sessions;
+pub mod triggers;
 pub mod which;
 
 pub use context::{Context, Parts, Reload, Settle, Side};

@@ -9,7 +9,7 @@ use axum::routing::{get, post, put};
 
 use super::context::Context;
 use super::error::Problem;
-use super::{auth, change, dashboard, events, feedback, journal, openapi, probe, report, rollouts, which};
+use super::{auth, change, dashboard, events, feedback, journal, openapi, probe, report, rollouts, triggers, which};
 
 /// Most bytes of a change's body.
 const BODY_MAX: usize = 64 << 10;
@@ -17,7 +17,7 @@ const BODY_MAX: usize = 64 << 10;
 const FEEDBACK_MAX: usize = 2 << 20;
 
 /// Every route, as the description must name them.
-pub const ROUTES: [(&str, &str); 21] = [
+pub const ROUTES: [(&str, &str); 23] = [
     ("get", "/livez"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -33,6 +33,8 @@ pub const ROUTES: [(&str, &str); 21] = [
     ("get", "/api/v1/feedback"),
     ("post", "/api/v1/feedback"),
     ("post", "/api/v1/reload"),
+    ("post", "/api/v1/triggers/alertmanager"),
+    ("post", "/api/v1/triggers/generic"),
     ("get", "/"),
     ("get", "/dashboard/rollouts"),
     ("get", "/dashboard/style.css"),
@@ -55,6 +57,8 @@ pub fn router(cx: Context) -> Router {
         .route("/api/v1/feedback", feedback)
         .route("/api/v1/journal", get(journal::journal))
         .route("/api/v1/reload", post(change::reload))
+        .route("/api/v1/triggers/alertmanager", post(triggers::alertmanager))
+        .route("/api/v1/triggers/generic", post(triggers::generic))
         .route("/openapi.json", get(openapi::openapi))
         .merge(dashboard::routes())
         .merge(probes())

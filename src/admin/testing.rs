@@ -121,6 +121,7 @@ pub fn bench(tokens: &str) -> Bench {
         settle: Arc::new(|| Box::pin(std::future::ready(()))),
         journal: Arc::clone(&journal),
         exchanges: Arc::new(NoExchanges),
+        told: Arc::default(),
     };
     let side = Side::Tcp { local: "127.0.0.1:8081".parse().unwrap(), tls: false };
     let cx = Context::new(parts, side);

@@ -4,6 +4,7 @@
 pub mod demo;
 mod drill;
 pub mod error;
+mod notices;
 pub mod offline;
 pub mod plan;
 pub mod reload;

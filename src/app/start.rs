@@ -11,13 +11,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::error::StartError;
+use super::notices;
 use super::reload::Control;
 use super::sockets::{Bound, bind_all};
 use super::store::{open_store, random, store_secret};
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::evaluator::{Ask, Board, Command, Heartbeat, Letter, Mailbox, Refused, RolloutView, ToLog, World, guard};
+use crate::evaluator::{Ask, Board, Command, Heartbeat, Letter, Mailbox, Refused, RolloutView, World, guard};
 use crate::evaluator::{threads, tracer};
 use crate::measure::{Gauges, Recorders, ring};
 use crate::names::RolloutName;
@@ -88,11 +89,23 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     others.push(driller);
     let (tracing, writer) = tracer::spawn()?;
     others.push(writer);
+    let mut seed = [0u8; 8];
+    random(&mut seed)?;
+    let (notifier, told, threads) = notices::start(&notices::Parts {
+        config: &config,
+        live: &live,
+        board: &board,
+        heartbeat: &heartbeat,
+        journal: &journal,
+        clock,
+        seed: u64::from_le_bytes(seed),
+    })?;
+    others.extend(threads);
     let world = World {
         live: live.clone(),
         journal: Arc::clone(&journal),
         mailbox: mailbox.clone(),
-        notifier: Box::new(ToLog),
+        notifier,
         guard: orders,
         prepared: Arc::clone(&prepared),
         gauges: Arc::clone(&gauges),
@@ -142,8 +155,6 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
             Some(access)
         }
     };
-    let mut seed = [0u8; 8];
-    random(&mut seed)?;
     for (index, (ring, asked)) in rings.into_iter().zip(asked).enumerate() {
         let (connections, handed) = mpsc::channel(HANDED);
         let load = Arc::default();
@@ -202,6 +213,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
             Box::pin(async move { drop(fences.pass().await) })
         }),
         exchanges: Arc::new(admin::NoExchanges),
+        told,
     };
     let context = admin::Context::new(parts, admin::Side::Unix);
     let doors = sockets.admin;

@@ -214,7 +214,7 @@ impl Check<'_, '_> {
         good
     }
 
-    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, at: &At<Text>) -> Option<T> {
+    pub(crate) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, at: &At<Text>) -> Option<T> {
         match at.value.0.parse() {
             Ok(value) => Some(value),
             Err(error) => {

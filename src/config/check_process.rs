@@ -1,4 +1,4 @@
-//! Checks what belongs to the process: admin, listeners, server, log, limits, drain, store, notify.
+//! Checks what belongs to the process: admin, listeners, server, log, limits, drain, store.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,8 +11,7 @@ use super::check::Check;
 use super::fault::Place;
 use super::files;
 use super::model::{
-    Admin, Config, Drain, Limits, Listener, Log, LogFormat, LogLevel, Notify, NotifyKind, Role, Server, ServerTls,
-    Store, TlsVersion, Token,
+    Admin, Config, Drain, Limits, Listener, Log, LogFormat, LogLevel, Role, Server, ServerTls, Store, TlsVersion, Token,
 };
 use super::raw;
 use super::read::{At, Named, Scalar, Text};
@@ -53,6 +52,8 @@ impl Check<'_, '_> {
         let notify = self.notify(root.notify.unwrap_or_default());
         let bound: Vec<SocketAddr> = listeners.iter().map(|(_, listener)| listener.listen).collect();
         let rollouts = self.rollouts(&root.place, root.rollouts, &limits, &bound, &admin.value.tokens)?;
+        let names: Vec<&str> = rollouts.iter().map(|rollout| rollout.name.as_str()).collect();
+        let triggers = self.triggers(root.triggers.unwrap_or_default(), &names);
         Some(Config {
             admin: admin.value,
             listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
@@ -62,6 +63,7 @@ impl Check<'_, '_> {
             drain,
             store,
             notify,
+            triggers,
             rollouts,
             warnings: Vec::new(),
         })
@@ -368,78 +370,5 @@ impl Check<'_, '_> {
                 None
             }
         }
-    }
-
-    fn notify(&mut self, raw: Named<raw::Notify>) -> Vec<Notify> {
-        raw.0.into_iter().filter_map(|(name, raw)| self.receiver(&name, raw)).collect()
-    }
-
-    fn receiver(&mut self, name: &At<String>, raw: raw::Notify) -> Option<Notify> {
-        use NotifyKind::{Alertmanager, Email, Pagerduty, Slack, Webhook};
-        let words = [
-            ("webhook", Webhook),
-            ("slack", Slack),
-            ("pagerduty", Pagerduty),
-            ("alertmanager", Alertmanager),
-            ("email", Email),
-        ];
-        self.name(&name.place, &name.value);
-        if raw.kind.is_none() {
-            self.sink.missing(
-                &raw.place,
-                "kind",
-                "write \"webhook\", \"slack\", \"pagerduty\", \"alertmanager\" or \"email\"",
-            );
-        }
-        let kind = self.choice(raw.kind.as_ref(), &words, Webhook);
-        let schemes: &[&str] = if kind == Email { &["smtp://", "smtps://"] } else { &["http://", "https://"] };
-        let url = match (raw.url, kind) {
-            (Some(at), _) => {
-                let text = at.value.0.expose();
-                let good = schemes.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
-                if !good {
-                    self.sink.fault(
-                        &at.place,
-                        "is no address of this kind",
-                        format!("begin with {}", schemes.join(" or ")),
-                    );
-                }
-                good.then_some(at.value.0)
-            }
-            (None, Pagerduty) => Some(Secret::new("https://events.pagerduty.com/v2/enqueue")),
-            (None, _) => {
-                self.sink.missing(
-                    &raw.place,
-                    "url",
-                    format!("write an address that begins with {}", schemes.join(" or ")),
-                );
-                None
-            }
-        };
-        if raw.secret.is_none() && kind == Pagerduty {
-            self.sink.missing(&raw.place, "secret", "write the routing key of the integration");
-        }
-        if raw.secret.is_none() && kind == Webhook {
-            self.sink.warn(
-                &raw.place.child("secret"),
-                "is missing: bodies go unsigned",
-                "write a secret that the receiver knows",
-            );
-        }
-        let to: Vec<String> = raw.to.map(|many| many.0.into_iter().map(|at| at.value.0).collect()).unwrap_or_default();
-        if kind == Email && to.is_empty() {
-            self.sink.missing(&raw.place, "to", "write who shall receive it");
-        }
-        if kind == Email && raw.from.is_none() {
-            self.sink.missing(&raw.place, "from", "write who sends it");
-        }
-        Some(Notify {
-            name: name.value.clone(),
-            kind,
-            url: url?,
-            secret: raw.secret.map(|at| at.value.0),
-            from: raw.from.map(|at| at.value.0),
-            to,
-        })
     }
 }

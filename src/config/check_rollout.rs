@@ -154,6 +154,7 @@ impl Check<'_, '_> {
             policy: Arc::new(policy),
             evaluator,
             queries,
+            contact: raw.contact.map(|at| at.value.0),
         })
     }
 

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod check_gates;
+mod check_notify;
 mod check_plan;
 mod check_process;
 mod check_rollout;
@@ -20,8 +21,8 @@ pub mod waiting;
 pub use check::{json_of, keys, load, parse};
 pub use fault::{Fault, Faults};
 pub use model::{
-    Admin, Config, Drain, Limits, Listener, Log, LogFormat, LogLevel, Notify, NotifyKind, Role, Server, ServerTls,
-    Store, TlsVersion, Token,
+    Admin, Config, Drain, Limits, Listener, Log, LogFormat, LogLevel, NOTICE_KINDS, Notify, NotifyKind, Role, Server,
+    ServerTls, Store, TRIGGER_ACTIONS, TlsVersion, Token, Trigger,
 };
 pub use model_rollout::{
     Baseline, Cohort, CohortTo, Condition, Ejection, Endpoint, Evaluator, Exposure, Fallback, HealthCheck, HostMode,

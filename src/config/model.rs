@@ -14,6 +14,7 @@ use super::fault::Fault;
 use super::model_rollout::Rollout;
 use super::secret::Secret;
 pub use crate::rollout::Role;
+use crate::rollout::calendar::Hours;
 
 /// A whole configuration, valid by construction.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub struct Config {
     pub store: Option<Store>,
     /// Who is told, by name.
     pub notify: Vec<Notify>,
+    /// Who may stop rollouts by a signed post.
+    pub triggers: Vec<Trigger>,
     /// All rollouts, in the order of the file.
     pub rollouts: Vec<Arc<Rollout>>,
     /// Lawful things that the operator should know: said at start and by `check`.
@@ -269,7 +272,59 @@ pub struct Notify {
     pub from: Option<String>,
     /// Receivers (email).
     pub to: Vec<String>,
+    /// Which kinds of notices, of [`NOTICE_KINDS`]; empty: all that the receiver is for.
+    pub events: Vec<String>,
+    /// How often a summary is told; `None`: never.
+    pub summary: Option<Duration>,
+    /// When summaries may be told.
+    pub hours: Hours,
+    /// How often a sign of life is sent (deadman).
+    pub every: Duration,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// How long a notice is tried before it is given up.
+    pub keep: Duration,
+    /// Most notices that wait.
+    pub queue: usize,
+    /// PEM authorities of an `https://` receiver, in place of the machine's.
+    pub ca: Option<PathBuf>,
 }
+
+/// The kinds of notices that a receiver can ask for.
+pub const NOTICE_KINDS: [&str; 16] = [
+    "started",
+    "stage",
+    "approval",
+    "paused",
+    "resumed",
+    "deadline",
+    "reminder",
+    "limit",
+    "rollback",
+    "aborted",
+    "cleared",
+    "completed",
+    "change",
+    "heartbeat",
+    "drill",
+    "summary",
+];
+
+/// `[triggers.NAME]`: a sender of signed posts that stop rollouts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trigger {
+    /// The key under `[triggers]`; the journal's actor is `trigger:NAME`.
+    pub name: String,
+    /// Signs its posts.
+    pub secret: Secret,
+    /// Which rollouts it may stop; empty: all.
+    pub rollouts: Vec<String>,
+    /// What it may do; empty: everything that a trigger can.
+    pub actions: Vec<String>,
+}
+
+/// What a trigger can do.
+pub const TRIGGER_ACTIONS: [&str; 2] = ["hold", "abort"];
 
 /// What kind of receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,4 +339,6 @@ pub enum NotifyKind {
     Alertmanager,
     /// SMTP.
     Email,
+    /// A sign of life at regular times: its silence is the alarm.
+    Deadman,
 }

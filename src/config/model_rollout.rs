@@ -59,6 +59,8 @@ pub struct Rollout {
     pub evaluator: Evaluator,
     /// Prometheus queries that gates name.
     pub queries: Vec<Query>,
+    /// Whom to ask about this release; told with every notice.
+    pub contact: Option<String>,
 }
 
 /// Which requests come to a rollout: host, then the longest path prefix.

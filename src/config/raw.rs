@@ -14,6 +14,7 @@ tables! {
         store: Store,
         fleet: Later,
         notify: Named<Notify>,
+        triggers: Named<Trigger>,
         rollouts: Named<Rollout>,
     }
     /// `[admin]`
@@ -87,12 +88,27 @@ tables! {
         secret: At<Hidden>,
         from: At<Text>,
         to: Many<At<Text>>,
+        events: Many<At<Text>>,
+        summary: At<Text>,
+        hours: At<Text>,
+        every: At<Text>,
+        timeout: At<Text>,
+        keep: At<Text>,
+        queue: At<u64>,
+        ca: At<File>,
+    }
+    /// `[triggers.NAME]`
+    Trigger {
+        secret: At<Hidden>,
+        rollouts: Many<At<Text>>,
+        actions: Many<At<Text>>,
     }
     /// `[rollouts.NAME]`
     Rollout {
         r#match: Match,
         protocol: At<Text>,
         unit: Many<At<Text>>,
+        contact: At<Text>,
         jwt: Jwt,
         salt: At<Hidden>,
         tag_responses: At<bool>,

@@ -10,8 +10,8 @@ pub fn waiting(config: &Config) -> Vec<String> {
     let mut say = |key: String, instead: &str| {
         all.push(format!("{key} is checked but not yet in force in this version: {instead}"))
     };
-    for notify in &config.notify {
-        say(format!("notify.{}", notify.name), "notices go to the log");
+    for notify in config.notify.iter().filter(|notify| notify.kind == super::NotifyKind::Email) {
+        say(format!("notify.{}", notify.name), "no mail is sent; use another kind beside it");
     }
     for rollout in &config.rollouts {
         let key = |key: &str| format!("rollouts.{}.{key}", rollout.name);
@@ -38,7 +38,9 @@ mod tests {
         let said = read(&format!(
             "{PLAIN}exposure = {{ max_users = 5 }}\n[notify.ops]\nkind = \"webhook\"\nurl = \"https://a.example/h\"\n"
         ));
-        assert_eq!(said.len(), 2, "{said:?}");
-        assert!(said[0].starts_with("notify.ops ") && said[1].starts_with("rollouts.c.exposure "), "{said:?}");
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with("rollouts.c.exposure "), "{said:?}");
+        let mail = "[notify.m]\nkind = \"email\"\nurl = \"smtps://a\"\nfrom = \"a@b\"\nto = \"Ops <c@d>\"\n";
+        assert!(read(&format!("{PLAIN}{mail}"))[0].starts_with("notify.m "));
     }
 }
