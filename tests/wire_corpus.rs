@@ -1,5 +1,6 @@
 //! The golden corpus through the readers: whole, byte by byte, cut at every byte, in random chunks, packed with gzip;
-//! and bytes that nobody would send. What is expected stands in `tests/corpus/expected.json`, written by `make.py`.
+//! and bytes that nobody would send. What is expected of `tests/corpus/NAME.sse` stands in `NAME.toml`, written by `make.py`.
+//! The same corpus goes through the whole proxy in `tests/it/corpus.rs`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers may fail loudly")]
 
 use std::io::Write;
@@ -27,9 +28,12 @@ struct Case {
 
 fn corpus() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let index = std::fs::read(folder.join("expected.json")).unwrap();
-    let entries: Vec<Value> = serde_json::from_slice(&index).unwrap();
-    entries.iter().map(|entry| read_case(&folder, entry)).collect()
+    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut told: Vec<_> = files.filter(|path| path.extension().is_some_and(|kind| kind == "toml")).collect();
+    told.sort();
+    told.iter()
+        .map(|path| read_case(&folder, &toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()))
+        .collect()
 }
 
 fn read_case(folder: &Path, entry: &Value) -> Case {
@@ -86,6 +90,7 @@ fn expected(told: &serde_json::Map<String, Value>) -> Facts {
             "tool_errors" => facts.tool_errors = small(),
             "oversized" => facts.oversized = small(),
             "duplicates" => facts.duplicates = small(),
+            "done" => facts.done = flag.unwrap(),
             other => panic!("no fact is called {other}"),
         }
     }
@@ -126,7 +131,7 @@ impl Random {
 #[test]
 fn every_case_of_the_corpus_is_read_right_in_one_piece() {
     let corpus = corpus();
-    assert!(corpus.len() >= 200, "{}", corpus.len());
+    assert!(corpus.len() >= 350, "{}", corpus.len());
     let mut wrong = Vec::new();
     for case in &corpus {
         let facts = read(case, None, std::iter::once(&case.body[..]));

@@ -204,15 +204,17 @@ impl Drop for Exchange {
         if !self.ended {
             let now = self.worker.clock.now();
             let facts = self.reader.finish(Ending::Cancelled);
-            let outcome = self.failed_over.unwrap_or(Outcome::Cancelled);
+            let outcome = self.failed_over.unwrap_or_else(|| classify(self.status, Ending::Cancelled, &facts));
             self.settle(outcome, &facts, now);
         }
     }
 }
 
-/// One outcome for an exchange that got a response head. The status judges at the head; the end of the stream has the
-/// final word: a cut stream and an error inside a 200 are the version's errors.
+/// One outcome for an exchange. The status judges at the head; the end of the stream has the final word: a cut stream, an
+/// error inside a 200 and a document that is no JSON are the version's errors. A stream whose answer was seen to its last
+/// word is whole, though its caller leaves or its connection breaks before HTTP has said so.
 fn classify(status: Option<StatusCode>, ending: Ending, facts: &Facts) -> Outcome {
+    let ending = if facts.done { Ending::Clean } else { ending };
     if ending == Ending::Cancelled {
         return Outcome::Cancelled;
     }
@@ -222,7 +224,7 @@ fn classify(status: Option<StatusCode>, ending: Ending, facts: &Facts) -> Outcom
         504 => Outcome::Timeout,
         500.. => Outcome::UpstreamError,
         400..=499 => Outcome::ClientError,
-        _ if ending == Ending::Broken || facts.cut || facts.in_band_error => Outcome::UpstreamError,
+        _ if ending == Ending::Broken || facts.cut || facts.in_band_error || facts.malformed => Outcome::UpstreamError,
         _ => Outcome::Success,
     }
 }
@@ -235,6 +237,8 @@ mod tests {
     fn the_status_judges_at_the_head_and_the_stream_has_the_final_word() {
         let good = Facts::default();
         let cut = Facts { cut: true, ..Facts::default() };
+        let done = Facts { done: true, ..Facts::default() };
+        let malformed = Facts { malformed: true, ..Facts::default() };
         let in_band = Facts { in_band_error: true, ..Facts::default() };
         for (status, ending, facts, expect) in [
             (200, Ending::Clean, &good, Outcome::Success),
@@ -243,6 +247,9 @@ mod tests {
             (200, Ending::Broken, &good, Outcome::UpstreamError),
             (200, Ending::Clean, &in_band, Outcome::UpstreamError),
             (200, Ending::Cancelled, &cut, Outcome::Cancelled),
+            (200, Ending::Cancelled, &done, Outcome::Success),
+            (200, Ending::Broken, &done, Outcome::Success),
+            (200, Ending::Clean, &malformed, Outcome::UpstreamError),
             (429, Ending::Clean, &in_band, Outcome::Throttled),
             (404, Ending::Clean, &in_band, Outcome::ClientError),
             (503, Ending::Clean, &good, Outcome::UpstreamError),

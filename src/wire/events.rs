@@ -72,6 +72,7 @@ impl Events {
             seen.event(*protocol, event, now);
         }
         let mut tally = self.seen.tally;
+        tally.facts.done = tally.ended;
         match tally.facts.dialect {
             Dialect::Unknown => tally.facts.streamed = true,
             Dialect::Mcp => mcp::close(&mut tally, self.splitter.resumable || !owed, ending),

@@ -146,6 +146,8 @@ pub struct Facts {
     pub in_band_error: bool,
     /// The code of a JSON-RPC error (MCP).
     pub rpc_error: Option<i64>,
+    /// The last word of a streamed answer was seen (`[DONE]`, `message_stop`, …): it is whole, however its body ends after that.
+    pub done: bool,
     /// The answer stopped before its end: no `[DONE]`, `message_stop`, `response.completed`, no answer to the call, half a document.
     pub cut: bool,
     /// The model ran out of tokens.

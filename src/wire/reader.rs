@@ -168,15 +168,16 @@ impl Plain {
 
     pub(crate) fn chunk(&mut self, bytes: &[u8], now: Mono) {
         if let Plain::Waiting(protocol, dialect, events) = *self {
-            *self = match (events, bytes.first()) {
-                (Some(true), _) => Plain::Events(Box::new(Events::new(protocol, dialect))),
-                (Some(false), _) | (None, Some(b'{' | b'[')) => {
-                    Plain::Document(Box::new(Document::new(protocol, dialect)))
-                }
-                (None, Some(b'd' | b'e' | b'i' | b'r' | b':')) => {
-                    Plain::Events(Box::new(Events::new(protocol, dialect)))
-                }
-                (None, _) => Plain::Silent,
+            // Some announce one and send the other (an error document for a stream): the first byte knows better.
+            let events = match bytes.first() {
+                Some(b'{' | b'[') => Some(false),
+                Some(b'd' | b'e' | b'i' | b'r' | b':') if dialect != Dialect::Unknown => Some(true),
+                _ => events,
+            };
+            *self = match events {
+                Some(true) => Plain::Events(Box::new(Events::new(protocol, dialect))),
+                Some(false) => Plain::Document(Box::new(Document::new(protocol, dialect))),
+                None => Plain::Silent,
             };
         }
         match self {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the golden corpus: streams and documents as providers send and break them, and expected.json beside them.
+"""Writes the golden corpus: streams and documents as providers send and break them, and beside each NAME.sse or NAME.json
+its NAME.toml: for what request it came, how it ended, which outcome class the exchange has, and every fact that is true of it.
 
 What is expected is written here by hand, from the providers' documents; it is never taken from serin's own output.
 Run `python3 make.py` in this folder after a change. Only what is named is expected; everything else must be silent.
@@ -18,32 +19,56 @@ def j(value, spaces=False):
     return json.dumps(value, ensure_ascii=False, separators=(", ", ": ") if spaces else (",", ":"))
 
 
-def case(name, path, body, ext, expect, protocol="auto", ending="clean", media=None, tokens=None, **more):
+def outcome(status, ending, expect):
+    """The one class of an exchange. A stream whose answer was seen to its end is whole, however its body ends after that."""
+    done = expect.get("done", False)
+    if ending == "cancelled" and not done:
+        return "cancelled"
+    if status >= 400:
+        return {429: "throttled", 504: "timeout"}.get(status, "upstream_error" if status >= 500 else "client_error")
+    broken = ending == "broken" and not done
+    wrong = any(expect.get(fact) for fact in ("cut", "in_band_error", "malformed"))
+    return "upstream_error" if broken or wrong else "success"
+
+
+def case(name, path, body, ext, expect, protocol="auto", ending="clean", media=None, tokens=None, status=200):
     file = f"{name}.{ext}"
     body = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
     with open(os.path.join(HERE, file), "wb") as out:
         out.write(body)
     media = media if media is not None else {"sse": "text/event-stream; charset=utf-8", "json": "application/json"}[ext]
-    entry = {"file": file, "path": path, "media": media, "protocol": protocol, "ending": ending, "expect": expect}
+    entry = {"file": file, "path": path, "media": media, "protocol": protocol, "ending": ending, "status": status, "class": outcome(status, ending, expect)}
     if tokens:
         entry["tokens"] = tokens
-    CASES.append(entry)
+    CASES.append({**entry, "expect": expect})
 
 
-def stream(name, path, events, expect, end="\n", ending="clean", cut=None, protocol="auto", media=None, mark=""):
+def is_end(event):
+    """The answer's last word in its dialect: what comes after it, or breaks after it, changes nothing."""
+    lines = event.replace("data:[", "data: [").split("\n")
+    named = ("event: message_stop", "event: response.completed", "event: response.incomplete", "event: response.failed")
+    typed = ('data: {"type":"message_stop"', 'data: {"type":"response.completed"')
+    rpc = any(line.startswith("data:") and '"jsonrpc"' in line and '"method"' not in line for line in lines)
+    return "data: [DONE]" in lines or lines[0].startswith(named) or lines[0].startswith(typed) or rpc
+
+
+def stream(name, path, events, expect, end="\n", ending="clean", cut=None, protocol="auto", media=None, mark="", status=200):
     """Each event is a list of lines joined by LF; `cut`: the body stops so many bytes before the end of the last event."""
     body = mark + "".join(e.replace("\n", end) + end + end for e in events)
     raw = body.encode()
+    expect = dict(expect)
     if cut:
         raw = raw[:-cut]
-        events = events[:-1]
+        events = events[:-1] if cut > 2 else events
+    responses = expect.get("dialect") == "Responses"
+    if expect.get("dialect", "Unknown") != "Unknown" and any(is_end(e) for e in events if not (responses and "[DONE]" in e)):
+        expect.setdefault("done", True)
     marks = [i for i, e in enumerate(events) if isinstance(e, T)]
-    expect = dict(expect)
     if marks:
         expect.setdefault("token_events", len(marks))
     plain = end == "\n" and not cut and not mark
     tokens = [marks[0], marks[-1]] if marks and plain else None
-    case(name, path, raw, "sse", expect, protocol, ending, media, tokens)
+    case(name, path, raw, "sse", expect, protocol, ending, media, tokens, status)
 
 
 # ---------------------------------------------------------------- OpenAI chat
@@ -256,7 +281,7 @@ stream("responses-crlf", RESP, [*BEGIN, *TELL, *SAIDIT, END], {**ROK, **RCOUNTS}
 stream("responses-done-after", RESP, [*BEGIN, *TELL, *SAIDIT, END, DONE], {**ROK, **RCOUNTS})
 nameless = lambda e: type(e)(e.split("\n", 1)[1])
 stream("responses-without-names", RESP, [nameless(e) for e in [*BEGIN, *TELL, *SAIDIT, END]], {**ROK, **RCOUNTS})
-stream("responses-type-last", RESP, [nameless(T(ev("response.output_text.delta", True, item_id="m", delta="a"))), nameless(ev("response.completed", True, response=response("completed", [SAY], RUSED)))], {**ROK, **RCOUNTS})
+stream("responses-type-last", RESP, [nameless(T(ev("response.output_text.delta", True, item_id="m", delta="a"))), nameless(ev("response.completed", True, response=response("completed", [SAY], RUSED)))], {**ROK, **RCOUNTS, "done": True})
 stream("responses-only-end", RESP, [END], {**ROK, **RCOUNTS})
 stream("responses-cut-midway", RESP, [*BEGIN, *TELL], {**R, "cut": True})
 stream("responses-cut-before-end", RESP, [*BEGIN, *TELL, *SAIDIT], {**R, "cut": True})
@@ -398,11 +423,128 @@ whole("mcp-doc-cut", MCP, j(RESULT)[:-3], {**M, "cut": True})
 whole("mcp-doc-nothing", MCP, "", M)
 whole("mcp-doc-huge", MCP, rpc(id=3, result={"content": [{"type": "text", "text": "x" * 300_000}], "isError": True}), {**M, "tool_calls": 1, "tool_errors": 1, "oversized": 1})
 
-names = [c["file"] for c in CASES]
-assert len(names) == len(set(names)), "a name twice"
-for old in glob.glob(os.path.join(HERE, "*.sse")) + glob.glob(os.path.join(HERE, "*.json")):
-    if os.path.basename(old) not in names and not old.endswith("expected.json"):
+# ---------------------------------------------------------------- what every dialect's streams may suffer
+def suffers(prefix, path, before, last, facts, half, names=True):
+    """Cuts at each kind of boundary behind `before`, in the last event `last`; `half`: facts without what `last` tells."""
+    tail = len((last + "\n\n").encode())
+    name = len(last.split("\n", 1)[0].encode()) if names else 0
+    cutting = {"data-field": name + 1 + 3 if names else 3, "data-value": tail - 2 - 4, "last-line": tail - 2}
+    if names:
+        cutting.update({"event-field": 3, "event-value": name - 2, "lines": name + 1})
+    for kind, kept in cutting.items():
+        whole_line = kind == "last-line"  # all of its data came, only the blank line did not: it is taken
+        stream(f"{prefix}-cut-at-{kind}", path, [*before, last], facts if whole_line else {**half, "cut": True, "done": False},
+               cut=max(3, tail - kept) if not whole_line else 2)
+    raw = "".join(e.replace("\n", "\r\n") + "\r\n\r\n" for e in before)
+    case(f"{prefix}-cut-in-crlf", path, raw[:-1], "sse", {**half, "token_events": sum(isinstance(e, T) for e in before), "cut": True})
+    ends = ["\n", "\r", "\r\n"]
+    mixed = "".join(e.replace("\n", ends[i % 3]) + ends[i % 3] * 2 for i, e in enumerate([*before, last]))
+    case(f"{prefix}-mixed-line-ends", path, mixed, "sse", {**facts, "done": True, "token_events": sum(isinstance(e, T) for e in before)})
+    alive = [x for e in before for x in (": keep-alive", ":", e)]
+    stream(f"{prefix}-keep-alive-comments", path, [*alive, ": bye", last], facts)
+    stream(f"{prefix}-reset-after-end", path, [*before, last], {**facts, "done": True}, ending="broken")
+    stream(f"{prefix}-cancelled-after-end", path, [*before, last], {**facts, "done": True}, ending="cancelled")
+    stream(f"{prefix}-broken-before-end", path, before, {**half, "cut": True}, ending="broken")
+    stream(f"{prefix}-long-comment", path, [*before, ": " + "ü" * 20_000, last], facts)
+
+
+suffers("chat", CHAT, [ROLE, *SAID, STOP, USAGE], DONE, {**OK, **COUNTS}, {**OK, **COUNTS}, names=False)
+suffers("completions", OLD, [T(text("Hi")), T(text(" 世界")), text("", "stop")], DONE, {**P, "finish": "Stop"}, {**P, "finish": "Stop"}, names=False)
+suffers("responses", RESP, [*BEGIN, *TELL, *SAIDIT], END, {**ROK, **RCOUNTS}, R)
+suffers("messages", MSG, [START, *HELLO, over("end_turn")], FIN, AOK, AOK)
+suffers("mcp", MCP, [say(NOTE), say(NOTE)], say(RESULT), {**M, "tool_calls": 1}, M)
+
+# An error document where a stream was announced, a stream where a document was, and statuses.
+for name, path, dialect, body in (
+    ("chat", CHAT, C, {"error": {"message": "overloaded", "type": "server_error"}}),
+    ("responses", RESP, R, {"error": {"message": "overloaded", "type": "server_error", "code": "server_error"}}),
+    ("messages", MSG, A, {"type": "error", "error": {"type": "api_error", "message": "x"}}),
+    ("completions", OLD, P, {"error": {"message": "overloaded"}}),
+):
+    case(f"{name}-error-document-announced-as-stream", path, j(body), "json", {**dialect, "in_band_error": True}, media="text/event-stream")
+    for status, what in ((400, "bad-request"), (401, "unauthorized"), (429, "throttled"), (500, "failed"), (503, "unavailable"), (504, "timeout"), (529, "overloaded")):
+        whole(f"{name}-status-{status}-{what}", path, body, {**dialect, "in_band_error": True}, status=status)
+case("chat-stream-announced-as-document", CHAT, "".join(e + "\n\n" for e in [ROLE, *SAID, STOP, DONE]), "sse", {**OK, "token_events": 3, "done": True}, media="application/json")
+case("messages-stream-announced-as-document", MSG, "".join(e + "\n\n" for e in [START, *HELLO, over("end_turn"), FIN]), "sse", {**AOK, "token_events": 3, "done": True}, media="application/json")
+case("chat-document-announced-as-stream", CHAT, j(message()), "json", {**OK, **COUNTS}, media="text/event-stream")
+whole("chat-doc-html-under-502", CHAT, "<html><body>502</body></html>", {}, media="text/html", status=502)
+whole("messages-doc-html", MSG, "<html></html>", {**A, "malformed": True})
+whole("embeddings-error", "/v1/embeddings", {"error": {"message": "no"}}, {**V, "in_band_error": True})
+whole("embeddings-base64", "/v1/embeddings", {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": "AAAA"}], "usage": {"prompt_tokens": 8, "total_tokens": 8}}, {**V, "in": 8})
+whole("embeddings-no-usage", "/v1/embeddings", {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}]}, V)
+
+# More of what providers say.
+stream("chat-error-of-throttling", CHAT, [ROLE, 'data: {"error":{"message":"Rate limit","type":"rate_limit_error","code":429}}'], {**C, "in_band_error": True})
+stream("chat-keep-alive-objects", CHAT, ["data: {}", ROLE, "event: ping\ndata: {}", *SAID, STOP, DONE], OK)
+stream("chat-two-usages-of-which-one-is-zero", CHAT, [ROLE, *SAID, chunk({}, "stop", usage={"prompt_tokens": 0, "completion_tokens": 0}), USAGE, DONE], {**OK, **COUNTS})
+stream("chat-finish-twice", CHAT, [ROLE, *SAID, STOP, STOP, DONE], OK)
+stream("chat-custom-tool", CHAT, [ROLE, T(chunk({"tool_calls": [{"index": 0, "id": "c", "type": "custom", "custom": {"name": "f", "input": "free text"}}]})), chunk({}, "tool_calls"), DONE], TOOLS)
+whole("chat-doc-reasoning-to-the-limit", CHAT, message("", "length", reasoning_content="hmm"), {**C, **COUNTS, "finish": "Length", "truncated": True, "empty": True})
+whole("chat-doc-two-choices", CHAT, {**message(), "choices": [{"index": i, "message": {"role": "assistant", "content": t}, "finish_reason": f} for i, t, f in ((0, "", "stop"), (1, "a", "length"))]}, {**C, **COUNTS, "finish": "Length", "truncated": True})
+whole("completions-doc-empty", OLD, {"object": "text_completion", "choices": [{"text": "", "index": 0, "finish_reason": "stop"}]}, {**P, "finish": "Stop", "empty": True})
+stream("completions-error-midway", OLD, [T(text("Hi")), ERROR], {**P, "in_band_error": True})
+stream("completions-cancelled", OLD, [T(text("Hi"))], P, ending="cancelled")
+stream("responses-queued-first", RESP, [ev("response.queued", response=response("queued")), *BEGIN, *TELL, *SAIDIT, END], {**ROK, **RCOUNTS})
+stream("responses-no-usage", RESP, [*BEGIN, *TELL, *SAIDIT, ev("response.completed", response=response("completed", [SAY]))], ROK)
+stream("responses-failed-midway", RESP, [*BEGIN, *TELL, ev("response.failed", response=response("failed", [SAY], RUSED, error={"code": "rate_limit_exceeded", "message": "x"}))], {**R, **RCOUNTS, "in_band_error": True, "finish": "Error"})
+stream("responses-error-nested", RESP, [*BEGIN, "event: error\ndata: " + j({"type": "error", "error": {"type": "invalid_request_error", "message": "x"}, "sequence_number": 4})], {**R, "in_band_error": True})
+MCPCALL = {"id": "mcp_1", "type": "mcp_call", "name": "f", "arguments": "{}", "output": "22", "error": None, "server_label": "s"}
+stream("responses-mcp-call", RESP, [BEGIN[0], T(ev("response.mcp_call_arguments.delta", delta="{}")), ev("response.mcp_call.completed", item_id="mcp_1"), ev("response.output_item.done", item=MCPCALL), ev("response.completed", response=response("completed", [MCPCALL], RUSED))], {**ROK, **RCOUNTS})
+CUSTOM = {"id": "ct_1", "type": "custom_tool_call", "call_id": "c", "name": "f", "input": "free"}
+stream("responses-custom-tool", RESP, [BEGIN[0], T(ev("response.custom_tool_call_input.delta", delta="free")), ev("response.output_item.done", item=CUSTOM), ev("response.completed", response=response("completed", [CUSTOM], RUSED))], RTOOL)
+stream("responses-text-and-tool", RESP, [*BEGIN, *TELL, *SAIDIT, ev("response.output_item.done", item=DO("{}")), ev("response.completed", response=response("completed", [SAY, DO("{}")], RUSED))], RTOOL)
+stream("responses-after-end", RESP, [*BEGIN, *TELL, *SAIDIT, END, END], {**ROK, **RCOUNTS, "duplicates": 1})
+whole("responses-doc-cancelled", RESP, response("cancelled"), {**R, "finish": "Other"})
+whole("responses-doc-filtered", RESP, response("incomplete", [], RUSED, incomplete_details={"reason": "content_filter"}), {**R, **RCOUNTS, "finish": "ContentFilter", "filtered": True})
+stream("messages-two-deltas-of-usage", MSG, [START, *HELLO, over("end_turn"), over("end_turn", output_tokens=17), FIN], {**AOK, "out": 17})
+stream("messages-no-usage", MSG, [an("message_start", message={"id": "m", "type": "message", "role": "assistant", "content": []}), *HELLO, an("message_delta", delta={"stop_reason": "end_turn"}), FIN], {**A, "finish": "Stop"})
+stream("messages-two-texts", MSG, [START, *HELLO, block(1, type="text", text=""), T(part(1, type="text_delta", text="b")), halt(1), over("end_turn"), FIN], AOK)
+stream("messages-citations", MSG, [START, *HELLO[:3], part(0, type="citations_delta", citation={"type": "char_location", "cited_text": "x"}), halt(0), over("end_turn"), FIN], AOK)
+stream("messages-redacted-thinking", MSG, [START, block(0, type="redacted_thinking", data="EmwK"), halt(0), *[type(e)(e.replace('"index":0', '"index":1')) for e in HELLO], over("end_turn"), FIN], AOK)
+stream("messages-thinking-then-tool", MSG, [START, *THINK, *use("{\"a\":", "1}"), over("tool_use"), FIN], ATOOL)
+stream("messages-tool-truncated", MSG, [START, *use("{\"a\": ")[:3], halt(1), over("max_tokens"), FIN], {**A, **AUSED, "finish": "Length", "truncated": True, "tool_calls": 1, "tool_errors": 1})
+stream("messages-stop-sequence", MSG, [START, *HELLO, over("stop_sequence"), FIN], AOK)
+stream("messages-error-of-throttling", MSG, [START, *HELLO[:4], an("error", error={"type": "rate_limit_error", "message": "x"})], {**A, **AUSED, "out": 1, "in_band_error": True})
+stream("messages-error-after-stop", MSG, [START, *HELLO, over("end_turn"), FIN, FAIL], {**AOK, "duplicates": 1})
+whole("messages-doc-thinking-only", MSG, claude([{"type": "thinking", "thinking": "Hm", "signature": "s"}], "max_tokens"), {**A, **AUSED, "finish": "Length", "truncated": True, "empty": True})
+whole("messages-doc-refusal", MSG, claude([], "refusal"), {**A, **AUSED, "finish": "Refusal", "refusal": True})
+whole("messages-doc-server-tool", MSG, claude([{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}, TXT]), AOK)
+whole("messages-doc-no-usage", MSG, {"id": "m", "type": "message", "role": "assistant", "content": [TXT], "stop_reason": "end_turn"}, {**A, "finish": "Stop"})
+
+# MCP of 2026-07-28: no sessions, results say their type, subscriptions are streams that owe an answer when they are cancelled.
+stream("mcp-2026-complete", MCP, [say(NOTE), say(rpc(id=3, result={"resultType": "complete", "content": [{"type": "text", "text": "a"}], "isError": False}))], {**M, "tool_calls": 1})
+stream("mcp-2026-input-required", MCP, [say(rpc(id=3, result={"resultType": "input_required", "inputRequests": {"a": {"method": "elicitation/create", "params": {}}}, "requestState": "x"}))], {**M, "done": True})
+whole("mcp-2026-doc-complete", MCP, rpc(id=3, result={"resultType": "complete", "content": [], "structuredContent": {"a": 1}, "isError": False}), {**M, "tool_calls": 1})
+whole("mcp-2026-doc-version-refused", MCP, rpc(id=1, error={"code": -32004, "message": "Unsupported protocol version", "data": {"supported": ["2026-07-28"]}}), {**M, "in_band_error": True, "rpc_error": -32004}, status=400)
+stream("mcp-error-after-progress", MCP, [say(NOTE), say(REFUSED)], {**M, "in_band_error": True, "rpc_error": -32602})
+stream("mcp-internal-error", MCP, [say(rpc(id=1, error={"code": -32603, "message": "x"}))], {**M, "in_band_error": True, "rpc_error": -32603})
+stream("mcp-batch-in-stream", MCP, ["data: " + j([NOTE, RESULT])], {**M, "tool_calls": 1, "done": True})
+whole("mcp-doc-resource", MCP, rpc(id=1, result={"contents": [{"uri": "file:///a", "text": "isError"}]}), M)
+whole("mcp-doc-prompt", MCP, rpc(id=1, result={"messages": [{"role": "user", "content": {"type": "text", "text": "a"}}]}), M)
+whole("mcp-doc-ping", MCP, rpc(id=1, result={}), M)
+whole("mcp-doc-accepted", MCP, "", M, status=202)
+whole("mcp-doc-not-json", MCP, "oops", {**M, "malformed": True})
+whole("mcp-doc-session-gone", MCP, rpc(id=None, error={"code": -32001, "message": "Session not found"}), {**M, "in_band_error": True, "rpc_error": -32001}, status=404)
+
+# Plain: what is no text of a model stays unread.
+case("plain-audio", "/v1/audio/speech", b"ID3\x04\x00\xff\xfb\x90" * 50, "json", {}, media="audio/mpeg")
+whole("plain-images", "/v1/images/generations", {"created": 1, "data": [{"b64_json": "AAAA"}], "usage": {"input_tokens": 5, "output_tokens": 7}}, {})
+stream("plain-transcript", "/v1/audio/transcriptions", ["data: " + j({"type": "transcript.text.delta", "delta": "Hi"}), "data: " + j({"type": "transcript.text.done", "text": "Hi"})], {"dialect": "Unknown"})
+
+
+def toml(entry):
+    """As TOML: JSON's strings, numbers and arrays are TOML's too."""
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items() if key != "expect"]
+    lines += ["", "[expect]"] + [f"{key} = {json.dumps(value)}" for key, value in entry["expect"].items()]
+    return "\n".join(lines) + "\n"
+
+
+names = [c["file"].rsplit(".", 1)[0] for c in CASES]
+assert len(names) == len(set(names)), [n for n in names if names.count(n) > 1]
+for old in glob.glob(os.path.join(HERE, "*.*")):
+    if os.path.basename(old).rsplit(".", 1)[0] not in names and not old.endswith(".py"):
         os.remove(old)
-with open(os.path.join(HERE, "expected.json"), "w") as out:
-    out.write("[\n" + ",\n".join(json.dumps(c) for c in CASES) + "\n]\n")
+for entry in CASES:
+    with open(os.path.join(HERE, entry["file"].rsplit(".", 1)[0] + ".toml"), "w") as out:
+        out.write(toml(entry))
 print(len(CASES), "cases")

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 mod cohort_stages;
+mod corpus;
 mod failures;
 mod floods;
 mod frames;

@@ -123,6 +123,11 @@ impl Client {
         std::mem::take(&mut self.seen)
     }
 
+    /// Gives back what was taken too much.
+    pub fn put_back(&mut self, bytes: Vec<u8>) {
+        self.seen = bytes;
+    }
+
     /// Reads until the bytes contain `what`, and takes nothing.
     pub fn wait_for(&mut self, what: &[u8]) {
         let taken = self.until(what);
