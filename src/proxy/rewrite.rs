@@ -1,34 +1,14 @@
-//! The model's name put into a request body: one value replaced, every other byte as it was.
-
-use std::ops::Range;
+//! The model's name put into a request body that is held: one value replaced, every other byte as it was.
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-#[derive(Deserialize)]
-struct Named<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-}
+use crate::wire::edit::{self, Edit};
 
-/// The body with its top-level `model` replaced; `None` where there is none, or it is no JSON object.
+/// The body with its top-level `model` replaced (each, where it stands there twice); `None` where there is none, or it is no
+/// JSON object.
 #[must_use]
 pub fn with_model(body: &Bytes, model: &str) -> Option<Bytes> {
-    let text = std::str::from_utf8(body).ok()?;
-    let place = place_of_model(text)?;
-    let name = serde_json::to_string(model).ok()?;
-    let mut out = Vec::with_capacity(body.len() + name.len());
-    out.extend_from_slice(text.get(..place.start)?.as_bytes());
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(text.get(place.end..)?.as_bytes());
-    Some(Bytes::from(out))
-}
-
-fn place_of_model(text: &str) -> Option<Range<usize>> {
-    let value = serde_json::from_str::<Named<'_>>(text).ok()?.model?.get();
-    let start = value.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
-    Some(start..start + value.len())
+    edit::whole(body, &[Edit::text(&["model"], model)]).map(Bytes::from)
 }
 
 #[cfg(test)]
@@ -43,6 +23,7 @@ mod tests {
                 Some(r#"{ "model" : "b\"2", "messages":[{"model":"x"}], "n":1.50 }"#),
             ),
             (r#"{"messages":[],"model":"long-name"}"#, Some(r#"{"messages":[],"model":"b\"2"}"#)),
+            (r#"{"model":"a","model":"c"}"#, Some(r#"{"model":"b\"2","model":"b\"2"}"#)),
             (r#"{"messages":[]}"#, None),
             (r#"[1,2]"#, None),
             ("{\"model\":", None),

@@ -74,8 +74,9 @@ pub(crate) fn event(tally: &mut Tally, blocks: &mut Blocks, event: Event<'_>, no
 
 /// The hot path: decided by probes, since the kind of the event is known.
 fn block_delta(tally: &mut Tally, blocks: &mut Blocks, data: &[u8], whole: bool, now: Mono) {
-    if scan::after_key(data, &key::TEXT).is_some_and(scan::begins_filled) {
+    if let Some(text) = scan::after_key(data, &key::TEXT).filter(|text| scan::begins_filled(text)) {
         tally.filled = true;
+        tally.text(0, scan::leading_string(text).filter(|_| whole));
         return tally.facts.token(now);
     }
     if let Some(part) = scan::after_key(data, &key::PARTIAL_JSON) {
@@ -105,7 +106,10 @@ fn block_start(tally: &mut Tally, blocks: &mut Blocks, block: Option<&str>) -> b
             true
         }
         Some("text") => {
-            tally.filled |= scan::filled(text);
+            if scan::filled(text) {
+                tally.filled = true;
+                tally.text(0, scan::text(text).map(str::as_bytes));
+            }
             scan::filled(text)
         }
         Some("thinking" | "redacted_thinking") | None => false,

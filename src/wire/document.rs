@@ -5,6 +5,7 @@
 
 use super::facts::{Dialect, Ending, Facts, Protocol};
 use super::scan::Fault;
+use super::schema::Schema;
 use super::sse::{Hold, Piece, TAIL_BYTES, WHOLE_BYTES_MAX};
 use super::tally::Tally;
 use super::{anthropic, dialect, mcp, openai};
@@ -18,6 +19,8 @@ pub(crate) struct Document {
     protocol: Protocol,
     dialect: Dialect,
     hold: Hold,
+    /// The shape that the answer's text is to have.
+    schema: Option<Box<Schema>>,
     /// The whole document was read in place.
     read: Option<Facts>,
     /// Something came after the end of the document.
@@ -25,8 +28,8 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    pub(crate) fn new(protocol: Protocol, dialect: Dialect) -> Document {
-        Document { protocol, dialect, hold: Hold::new(bound(dialect)), read: None, trailing: false }
+    pub(crate) fn new(protocol: Protocol, dialect: Dialect, schema: Option<Box<Schema>>) -> Document {
+        Document { protocol, dialect, hold: Hold::new(bound(dialect)), schema, read: None, trailing: false }
     }
 
     /// Bytes of memory kept.
@@ -64,11 +67,12 @@ impl Document {
         if !closed || bytes.len() > bound(dialect) || dialect == Dialect::Unknown {
             return false;
         }
-        let mut tally = Tally::new(dialect, false);
+        let mut tally = Tally::new(dialect, false, self.schema.take());
         if whole(&mut tally, bytes).is_err() {
+            self.schema = tally.into_schema();
             return false;
         }
-        tally.judge_empty();
+        tally.judge_whole();
         self.read = Some(tally.facts);
         true
     }
@@ -89,7 +93,7 @@ impl Document {
         }
         let piece = self.hold.piece();
         let (Piece::Whole(head) | Piece::Ends(head, _)) = piece;
-        let mut tally = Tally::new(self.dialect_of(head), false);
+        let mut tally = Tally::new(self.dialect_of(head), false, self.schema.take());
         match (tally.facts.dialect, piece) {
             (Dialect::Unknown, _) => (),
             (_, Piece::Whole(bytes)) if bytes.trim_ascii().is_empty() => {
@@ -97,7 +101,7 @@ impl Document {
                 tally.facts.cut = ending == Ending::Broken;
             }
             (_, Piece::Whole(bytes)) => match whole(&mut tally, bytes) {
-                Ok(()) => tally.judge_empty(),
+                Ok(()) => tally.judge_whole(),
                 Err(fault) => tally.fault(fault, ending),
             },
             (_, Piece::Ends(head, tail)) => ends(&mut tally, head, tail, ending),

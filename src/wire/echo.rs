@@ -12,8 +12,8 @@ const FRAME_BYTES_MAX: usize = 2048;
 /// What the differing string is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// Text of the answer.
-    Answer,
+    /// Text of the answer, in this choice.
+    Answer(u64),
     /// Reasoning.
     Thought,
     /// A part of the arguments of the tool call with this choice and index.
@@ -80,12 +80,12 @@ mod tests {
     #[test]
     fn another_text_in_the_same_frame_is_an_echo_and_what_differs_after_it_is_told() {
         let mut echo = Echo::default();
-        echo.learn(br#"{"a":"one","b":null}"#, 6, Said::Answer);
+        echo.learn(br#"{"a":"one","b":null}"#, 6, Said::Answer(0));
         let heard =
             |data: &[u8]| echo.heard(data).filter(|heard| heard.rest.is_none()).map(|heard| heard.text.to_vec());
         assert_eq!(heard(br#"{"a":"two \"2\" \n","b":null}"#), Some(br#"two \"2\" \n"#.to_vec()));
         let padded = echo.heard(br#"{"a":"two","b":1}"#);
-        assert_eq!(padded, Some(Heard { said: Said::Answer, text: b"two", rest: Some(br#"","b":1}"#) }));
+        assert_eq!(padded, Some(Heard { said: Said::Answer(0), text: b"two", rest: Some(br#"","b":1}"#) }));
         for other in [
             &br#"{"a":"","b":null}"#[..],
             br#"{"a":"two","b":1}"#,
@@ -103,7 +103,7 @@ mod tests {
     fn a_frame_too_long_is_not_kept() {
         let mut echo = Echo::default();
         let data = format!("{{\"a\":\"one\",\"b\":\"{}\"}}", "x".repeat(FRAME_BYTES_MAX));
-        echo.learn(data.as_bytes(), 6, Said::Answer);
+        echo.learn(data.as_bytes(), 6, Said::Answer(0));
         assert_eq!((echo.heard(data.as_bytes()), echo.kept()), (None, 0));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::echo::Echo;
 use super::facts::{Dialect, Ending, Facts, Protocol};
+use super::schema::Schema;
 use super::sse::{Event, Piece, Splitter};
 use super::tally::Tally;
 use super::{anthropic, dialect, mcp, openai, scan};
@@ -27,9 +28,9 @@ struct Seen {
 }
 
 impl Events {
-    pub(crate) fn new(protocol: Protocol, dialect: Dialect) -> Events {
+    pub(crate) fn new(protocol: Protocol, dialect: Dialect, schema: Option<Box<Schema>>) -> Events {
         let seen = Seen {
-            tally: Tally::new(dialect, true),
+            tally: Tally::new(dialect, true, schema),
             blocks: anthropic::Blocks::default(),
             echo: Echo::default(),
             guesses: 0,
@@ -50,7 +51,7 @@ impl Events {
 
     /// Bytes of memory kept for an event under way.
     pub(crate) fn kept(&self) -> usize {
-        self.splitter.kept() + self.seen.echo.kept()
+        self.splitter.kept() + self.seen.echo.kept() + self.seen.tally.kept()
     }
 
     pub(crate) fn chunk(&mut self, bytes: &[u8], now: Mono) {

@@ -158,6 +158,9 @@ pub struct Facts {
     pub tool_calls: u32,
     /// Tool calls whose arguments are not JSON; for MCP, results with `isError`.
     pub tool_errors: u32,
+    /// Whether the text of a whole answer has the shape that its request declared (`response_format`); `None` where it
+    /// declared none, the reader was not told, or the text was too long to be kept.
+    pub schema_valid: Option<bool>,
     /// Events beyond the size bound, of which only head and tail were looked at.
     pub oversized: u32,
     /// Events after the end of the answer, and second beginnings: a duplicated stream.

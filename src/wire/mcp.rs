@@ -11,7 +11,9 @@ use super::tally::Tally;
 /// Takes an event of a stream in.
 pub(crate) fn event(tally: &mut Tally, event: Event<'_>) {
     match event.data {
-        // Events without a message only set the id or the retry time; what is not JSON is none of ours.
+        // Notifications and requests of the server are many; only answers have one of these keys. Events without a message
+        // only set the id or the retry time; what is not JSON is none of ours.
+        Piece::Whole(data) if !scan::has(data, &key::RESULT) && !scan::has(data, &key::ERROR) => (),
         Piece::Whole(data) => drop(document(tally, data)),
         Piece::Ends(head, tail) => document_ends(tally, head, tail),
     }
@@ -34,10 +36,6 @@ pub(crate) fn document(tally: &mut Tally, data: &[u8]) -> Result<(), Fault> {
 }
 
 fn message(tally: &mut Tally, data: &[u8]) -> Result<(), Fault> {
-    // Notifications and requests of the server are many; only answers have one of these keys.
-    if !scan::has(data, &key::RESULT) && !scan::has(data, &key::ERROR) {
-        return scan::fields(data, &["jsonrpc"]).map(|_| ());
-    }
     let [result, error, method] = scan::fields(data, &["result", "error", "method"])?;
     if method.is_some() || (result.is_none() && error.is_none()) {
         return Ok(());

@@ -5,20 +5,27 @@
 //! answer was whole, empty, refused, cut or an error in disguise. It is pure: time comes in as [`crate::names::Mono`].
 //! Every reader is bounded in memory, never panics, and stays silent on what it does not understand.
 //!
-//! `reader` decides what to look with; `sse` splits streams, `document` collects documents, `decode` unpacks gzip;
-//! `openai`, `anthropic` and `mcp` know the dialects; `scan` looks into JSON; `echo` spares looking twice; `tally` keeps what was found.
+//! `reader` decides what to look with; `sse` splits streams, `document` collects documents, `decode` unpacks gzip, br and
+//! zstd; `openai`, `anthropic` and `mcp` know the dialects; `scan` looks into JSON; `echo` spares looking twice; `tally` keeps
+//! what was found. Of requests, `schema` reads the shape that an answer is to have, `history` recognises a conversation that is
+//! asked again, and `edit` puts other values into a body as it passes.
 
 mod anthropic;
 mod decode;
+mod decode_brotli;
+mod decode_zstd;
 mod dialect;
 mod document;
 mod echo;
+pub mod edit;
 mod events;
 pub mod facts;
+pub mod history;
 mod mcp;
 mod openai;
 pub mod reader;
 mod scan;
+pub mod schema;
 mod sse;
 mod tally;
 

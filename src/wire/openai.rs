@@ -29,14 +29,15 @@ pub(crate) fn chat_event(tally: &mut Tally, echo: &mut Echo, event: Event<'_>, n
         return tally.duplicate();
     }
     if let Some(heard) = echo.heard(data)
-        && heard.rest.is_none_or(|rest| heard.said == Said::Answer && nothing_told(rest))
+        && heard.rest.is_none_or(|rest| matches!(heard.said, Said::Answer(_)) && nothing_told(rest))
     {
         tally.said(heard.said, heard.text);
         return tally.facts.token(now);
     }
     if let Some((at, said)) = plain_delta(tally.facts.dialect, data) {
         echo.learn(data, at, said);
-        tally.filled |= said == Said::Answer;
+        let inside = data.get(at.saturating_sub(1)..).and_then(scan::leading_string);
+        tally.said(said, inside.unwrap_or_default());
         return tally.facts.token(now);
     }
     if event.name == b"error" {
@@ -68,10 +69,20 @@ fn plain_delta(dialect: Dialect, data: &[u8]) -> Option<(usize, Said)> {
     let text = |key| scan::after_key(data, key).filter(|value| scan::begins_filled(value));
     let answer = text(if dialect == Dialect::Completions { &key::TEXT } else { &key::CONTENT });
     let (value, said) = match answer {
-        Some(value) => (value, Said::Answer),
+        Some(value) => (value, Said::Answer(choice_of(data))),
         None => (text(&key::REASONING_CONTENT).or_else(|| text(&key::REASONING))?, Said::Thought),
     };
     nothing_told(data).then_some((data.len() - value.len() + 1, said))
+}
+
+/// The choice that a chunk of one choice speaks of.
+fn choice_of(data: &[u8]) -> u64 {
+    let digits = scan::after_key(data, &key::INDEX).unwrap_or_default();
+    digits
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .take(9)
+        .fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0'))
 }
 
 /// No end, usage, error, refusal or tool call is told in this chunk, or in this last part of one.
@@ -138,6 +149,9 @@ fn chat_choice(tally: &mut Tally, choice: &str) -> bool {
     tally.filled |= said;
     tally.facts.refusal |= refused;
     let choice = scan::count(index).unwrap_or(0);
+    if said {
+        tally.text(choice, scan::text(content.or(text)).map(str::as_bytes));
+    }
     let mut place = 0;
     scan::elements(calls, |part| {
         chat_call(tally, choice, place, part);
@@ -214,7 +228,11 @@ pub(crate) fn responses_event(tally: &mut Tally, event: Event<'_>, now: Mono) {
     if kind.ends_with(b".delta") {
         if scan::after_key(head, &key::DELTA).is_some_and(|delta| scan::begins_filled(delta) || delta.starts_with(b"{"))
         {
-            tally.filled |= kind == b"response.output_text.delta" || kind == b"response.audio.delta";
+            if kind == b"response.output_text.delta" {
+                tally.filled = true;
+                tally.text(0, scan::after_key(head, &key::DELTA).and_then(scan::leading_string).filter(|_| whole));
+            }
+            tally.filled |= kind == b"response.audio.delta";
             tally.facts.refusal |= kind == b"response.refusal.delta";
             tally.facts.token(now);
         }
@@ -317,7 +335,10 @@ fn output_item(tally: &mut Tally, item: &str) {
         Some("message") => scan::elements(content, |part| {
             let [text, refusal] = scan::inner(Some(part), &["text", "refusal"]);
             tally.facts.refusal |= scan::filled(refusal);
-            tally.filled |= scan::filled(text);
+            if scan::filled(text) {
+                tally.filled = true;
+                tally.text(0, scan::text(text).map(str::as_bytes));
+            }
         }),
         Some("function_call") => tally.whole_call(scan::text(arguments).unwrap_or_default().as_bytes()),
         Some("custom_tool_call") => tally.call(),

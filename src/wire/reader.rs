@@ -1,10 +1,11 @@
 //! The tap itself: shown every frame of one answer, asked for its facts at the end.
 
-use super::decode::Gzip;
+use super::decode::{Encoding, Packed};
 use super::dialect;
 use super::document::Document;
 use super::events::Events;
 use super::facts::{Dialect, Ending, Facts, Protocol};
+use super::schema::Schema;
 use crate::names::Mono;
 
 /// Reads one answer. Small while idle; what a dialect needs is boxed and born with the first byte.
@@ -28,9 +29,9 @@ enum Tap {
     /// A reader of plain bytes.
     Plain(Plain),
     /// The same behind a decoder, not yet built.
-    Packed(Plain),
+    Waiting(Plain, Encoding),
     /// The same, at work.
-    Gzip(Box<Gzip>),
+    Packed(Box<Packed>),
 }
 
 /// What looks at plain bytes.
@@ -40,7 +41,7 @@ pub(crate) enum Plain {
     #[default]
     Silent,
     /// To be chosen by the first byte (`None`) or known to be events (`true`) or a document (`false`).
-    Waiting(Protocol, Dialect, Option<bool>),
+    Waiting(Protocol, Dialect, Option<bool>, Option<Box<Schema>>),
     /// A stream.
     Events(Box<Events>),
     /// A document.
@@ -57,14 +58,12 @@ impl Reader {
         content_encoding: Option<&str>,
     ) -> Reader {
         let plain = Plain::choose(protocol, request_path, content_type);
-        let tap = match (plain, content_encoding.map(str::trim).unwrap_or_default()) {
+        let encoding = content_encoding.map(str::trim).unwrap_or_default();
+        let tap = match (plain, Encoding::of(encoding)) {
             (Plain::Silent, _) => Tap::Silent,
-            (plain, "") => Tap::Plain(plain),
-            (plain, name) if name.eq_ignore_ascii_case("identity") => Tap::Plain(plain),
-            (plain, name) if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => {
-                Tap::Packed(plain)
-            }
-            _ => Tap::Undecoded,
+            (plain, Some(encoding)) => Tap::Waiting(plain, encoding),
+            (plain, None) if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") => Tap::Plain(plain),
+            (_, None) => Tap::Undecoded,
         };
         Reader { tap, ..Reader::default() }
     }
@@ -74,19 +73,28 @@ impl Reader {
         self.open_ended = true;
     }
 
+    /// Says what shape the request wants the answer's text to have. To be told before the first byte.
+    pub fn expect(&mut self, schema: Schema) {
+        if let Tap::Plain(plain) | Tap::Waiting(plain, _) = &mut self.tap
+            && let Plain::Waiting(_, _, _, expected) = plain
+        {
+            *expected = Some(Box::new(schema));
+        }
+    }
+
     /// Whether this reader looks at the bytes at all; if not, only their number and times are taken.
     #[must_use]
     pub fn looks(&self) -> bool {
-        matches!(self.tap, Tap::Plain(_) | Tap::Packed(_) | Tap::Gzip(_))
+        matches!(self.tap, Tap::Plain(_) | Tap::Waiting(..) | Tap::Packed(_))
     }
 
     /// Bytes of memory kept beyond the reader itself; bounded whatever passes.
     #[must_use]
     pub fn kept(&self) -> usize {
         match &self.tap {
-            Tap::Silent | Tap::Undecoded | Tap::Packed(_) => 0,
+            Tap::Silent | Tap::Undecoded | Tap::Waiting(..) => 0,
             Tap::Plain(plain) => plain.kept(),
-            Tap::Gzip(gzip) => gzip.kept(),
+            Tap::Packed(packed) => packed.kept(),
         }
     }
 
@@ -98,13 +106,13 @@ impl Reader {
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         self.first_byte_at.get_or_insert(now);
         self.last_byte_at = Some(now);
-        if let Tap::Packed(plain) = &mut self.tap {
-            self.tap = Tap::Gzip(Box::new(Gzip::new(std::mem::take(plain))));
+        if let Tap::Waiting(plain, encoding) = &mut self.tap {
+            self.tap = Tap::Packed(Box::new(Packed::new(*encoding, std::mem::take(plain))));
         }
         match &mut self.tap {
             Tap::Plain(plain) => plain.chunk(bytes, now),
-            Tap::Gzip(gzip) => gzip.chunk(bytes, now),
-            Tap::Silent | Tap::Undecoded | Tap::Packed(_) => (),
+            Tap::Packed(packed) => packed.chunk(bytes, now),
+            Tap::Silent | Tap::Undecoded | Tap::Waiting(..) => (),
         }
     }
 
@@ -112,12 +120,12 @@ impl Reader {
     #[must_use]
     pub fn begun_at(&self) -> Option<Mono> {
         let plain = match &self.tap {
-            Tap::Plain(plain) => plain,
-            Tap::Gzip(gzip) => gzip.plain(),
-            Tap::Silent | Tap::Undecoded | Tap::Packed(_) => return self.first_byte_at,
+            Tap::Plain(plain) => Some(plain),
+            Tap::Packed(packed) => packed.timed(),
+            Tap::Silent | Tap::Undecoded | Tap::Waiting(..) => None,
         };
         match plain {
-            Plain::Events(events) if events.awaits_tokens() => events.first_token_at(),
+            Some(Plain::Events(events)) if events.awaits_tokens() => events.first_token_at(),
             _ => self.first_byte_at,
         }
     }
@@ -130,8 +138,8 @@ impl Reader {
         let facts = match std::mem::take(&mut self.tap) {
             Tap::Silent => Facts::default(),
             Tap::Undecoded => Facts { undecoded: true, ..Facts::default() },
-            Tap::Plain(plain) | Tap::Packed(plain) => plain.finish(ending, owed, now),
-            Tap::Gzip(gzip) => gzip.finish(ending, owed, now),
+            Tap::Plain(plain) | Tap::Waiting(plain, _) => plain.finish(ending, owed, now),
+            Tap::Packed(packed) => packed.finish(ending, owed, now),
         };
         Facts { bytes: self.bytes, first_byte_at: self.first_byte_at, last_byte_at: self.last_byte_at, ..facts }
     }
@@ -148,11 +156,11 @@ impl Plain {
         let is = |name: &str| media.eq_ignore_ascii_case(name);
         let json = media.len().checked_sub(5).and_then(|at| media.get(at..));
         if is("text/event-stream") {
-            Plain::Waiting(protocol, dialect, Some(true))
+            Plain::Waiting(protocol, dialect, Some(true), None)
         } else if is("application/json") || json.is_some_and(|end| end.eq_ignore_ascii_case("+json")) {
-            Plain::Waiting(protocol, dialect, Some(false))
+            Plain::Waiting(protocol, dialect, Some(false), None)
         } else if dialect != Dialect::Unknown && (media.is_empty() || is("text/plain")) {
-            Plain::Waiting(protocol, dialect, None)
+            Plain::Waiting(protocol, dialect, None, None)
         } else {
             Plain::Silent
         }
@@ -167,16 +175,17 @@ impl Plain {
     }
 
     pub(crate) fn chunk(&mut self, bytes: &[u8], now: Mono) {
-        if let Plain::Waiting(protocol, dialect, events) = *self {
+        if let Plain::Waiting(protocol, dialect, events, schema) = self {
+            let (protocol, dialect, schema) = (*protocol, *dialect, schema.take());
             // Some announce one and send the other (an error document for a stream): the first byte knows better.
             let events = match bytes.first() {
                 Some(b'{' | b'[') => Some(false),
                 Some(b'd' | b'e' | b'i' | b'r' | b':') if dialect != Dialect::Unknown => Some(true),
-                _ => events,
+                _ => *events,
             };
             *self = match events {
-                Some(true) => Plain::Events(Box::new(Events::new(protocol, dialect))),
-                Some(false) => Plain::Document(Box::new(Document::new(protocol, dialect))),
+                Some(true) => Plain::Events(Box::new(Events::new(protocol, dialect, schema))),
+                Some(false) => Plain::Document(Box::new(Document::new(protocol, dialect, schema))),
                 None => Plain::Silent,
             };
         }
@@ -193,12 +202,14 @@ impl Plain {
 
     pub(crate) fn finish(self, ending: Ending, owed: bool, now: Mono) -> Facts {
         match self {
-            Plain::Silent | Plain::Waiting(_, _, None) => Facts::default(),
+            Plain::Silent | Plain::Waiting(_, _, None, _) => Facts::default(),
             // Not a byte came.
-            Plain::Waiting(protocol, dialect, Some(true)) => Events::new(protocol, dialect).finish(ending, owed, now),
-            Plain::Waiting(protocol, dialect, Some(false)) => {
+            Plain::Waiting(protocol, dialect, Some(true), _) => {
+                Events::new(protocol, dialect, None).finish(ending, owed, now)
+            }
+            Plain::Waiting(protocol, dialect, Some(false), _) => {
                 if owed {
-                    Document::new(protocol, dialect).finish(ending)
+                    Document::new(protocol, dialect, None).finish(ending)
                 } else {
                     Facts::default()
                 }

@@ -54,6 +54,7 @@ pub(crate) mod key {
         ERROR = "error",
         FINISH_REASON = "finish_reason",
         FUNCTION_CALL = "function_call",
+        INDEX = "index",
         JSONRPC = "jsonrpc",
         METHOD = "method",
         PARTIAL_JSON = "partial_json",

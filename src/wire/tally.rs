@@ -3,6 +3,7 @@
 use super::echo::Said;
 use super::facts::{Dialect, Ending, Facts};
 use super::scan::{Checked, Fault, Validator};
+use super::schema::{Expected, Schema};
 
 /// Tool calls whose arguments are followed at once; further ones are counted, not checked.
 const OPEN_CALLS_MAX: usize = 64;
@@ -31,6 +32,8 @@ pub(crate) struct Tally {
     pub(crate) answer: bool,
     /// What the chunk at hand told of tool calls.
     pub(crate) parts: Parts,
+    /// The answer's text, where the request declared its shape.
+    expected: Option<Box<Expected>>,
     calls: Vec<OpenCall>,
 }
 
@@ -44,8 +47,26 @@ pub(crate) struct Parts {
 }
 
 impl Tally {
-    pub(crate) fn new(dialect: Dialect, streamed: bool) -> Tally {
-        Tally { facts: Facts { dialect, streamed, ..Facts::default() }, ..Tally::default() }
+    pub(crate) fn new(dialect: Dialect, streamed: bool, schema: Option<Box<Schema>>) -> Tally {
+        let expected = schema.map(|schema| Box::new(Expected::new(*schema)));
+        Tally { facts: Facts { dialect, streamed, ..Facts::default() }, expected, ..Tally::default() }
+    }
+
+    /// Bytes of memory kept of the answer's text.
+    pub(crate) fn kept(&self) -> usize {
+        self.expected.as_ref().map_or(0, |expected| expected.kept())
+    }
+
+    /// The declared shape, for another attempt at the same document.
+    pub(crate) fn into_schema(self) -> Option<Box<Schema>> {
+        self.expected.map(|expected| Box::new(expected.into_schema()))
+    }
+
+    /// Takes in the answer's text of one choice, as the raw inside of a JSON string; `None` where it is told in another form.
+    pub(crate) fn text(&mut self, choice: u64, inside: Option<&[u8]>) {
+        if let Some(expected) = &mut self.expected {
+            expected.push(choice, inside);
+        }
     }
 
     pub(crate) fn error(&mut self) {
@@ -67,7 +88,10 @@ impl Tally {
     /// Takes in a chunk of a known kind, by the raw inside of the one string that differs.
     pub(crate) fn said(&mut self, said: Said, inside: &[u8]) {
         match said {
-            Said::Answer => self.filled = true,
+            Said::Answer(choice) => {
+                self.filled = true;
+                self.text(choice, Some(inside));
+            }
             Said::Thought => (),
             Said::Arguments(call) => self.part_of_call(call, None, inside),
         }
@@ -137,17 +161,21 @@ impl Tally {
             self.close_calls();
         }
         if self.ended {
-            self.judge_empty();
+            self.judge_whole();
         } else if !self.facts.in_band_error && ending != Ending::Cancelled {
             self.facts.cut = true;
         }
     }
 
-    /// A whole answer without anything in it.
-    pub(crate) fn judge_empty(&mut self) {
-        let facts = &self.facts;
+    /// Judges a whole answer: whether anything is in it, and whether its text has the declared shape.
+    pub(crate) fn judge_whole(&mut self) {
+        let facts = &mut self.facts;
         let explained = facts.refusal || facts.filtered || facts.in_band_error || facts.cut;
-        self.facts.empty = self.answer && !self.filled && !explained;
+        facts.empty = self.answer && !self.filled && !explained;
+        // An answer that called tools, was stopped or has nothing to say owes no such text.
+        if !explained && !facts.truncated && facts.tool_calls == 0 && self.answer && self.filled {
+            facts.schema_valid = self.expected.as_ref().and_then(|expected| expected.holds());
+        }
     }
 }
 
