@@ -40,6 +40,18 @@ pub async fn read(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     }
 }
 
+/// What the header at the front of `seen` says, and how long it is; `None` while more of it must come.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(seen: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
+    let look = look(seen)?;
+    let (Look::Line(length) | Look::Binary(length)) = look else { return Ok(None) };
+    let Some(header) = seen.get(..length) else { return Ok(None) };
+    let source = if matches!(look, Look::Line(_)) { line_source(header)? } else { binary_source(header)? };
+    Ok(Some((source, length)))
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Look {
     More,

@@ -1,0 +1,161 @@
+//! What is fuzzed: each target takes any bytes and must not panic, must stay within its memory, and must agree with its oracle.
+//!
+//! Two ways lead here: `fuzz_targets/` under cargo-fuzz (libFuzzer, nightly), and `tests/fuzz.rs`, a seeded mutation run of the
+//! same functions that every `cargo test` makes on stable.
+
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serin::names::Mono;
+use serin::wire::edit::{self, Edit, Editor};
+use serin::wire::history::{Memory, Turn};
+use serin::wire::schema::Schema;
+use serin::wire::{Ending, Facts, Protocol, Reader};
+
+/// A target by its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 8] = [
+    ("readers", readers),
+    ("packed", packed),
+    ("json", json),
+    ("requests", requests),
+    ("config", config),
+    ("trace", trace),
+    ("journal", journal),
+    ("proxy_protocol", proxy_protocol),
+];
+
+const PATHS: [&str; 7] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/messages", "/mcp", "/x"];
+const PROTOCOLS: [Protocol; 5] = [Protocol::Auto, Protocol::Http, Protocol::OpenAi, Protocol::Anthropic, Protocol::Mcp];
+const MEDIA: [&str; 3] = ["text/event-stream", "application/json", "text/plain"];
+const ENDINGS: [Ending; 3] = [Ending::Clean, Ending::Broken, Ending::Cancelled];
+/// Windows of the decoders twice over while they grow, an event, its ends.
+const KEPT_BYTES_MAX: usize = 20 * 1024 * 1024;
+
+/// Four bytes that choose, then the body.
+fn choices(data: &[u8]) -> Option<([usize; 4], &[u8])> {
+    let (head, body) = data.split_first_chunk::<4>()?;
+    Some((head.map(usize::from), body))
+}
+
+fn read(choice: [usize; 4], encoding: Option<&str>, body: &[u8], size: usize) -> Facts {
+    let [path, protocol, media, ending] = choice;
+    let mut reader = Reader::for_exchange(
+        PROTOCOLS[protocol % PROTOCOLS.len()],
+        PATHS[path % PATHS.len()],
+        Some(MEDIA[media % MEDIA.len()]),
+        encoding,
+    );
+    for chunk in body.chunks(size.max(1)) {
+        reader.chunk(chunk, Mono(1));
+        assert!(reader.kept() <= KEPT_BYTES_MAX, "{} bytes kept", reader.kept());
+    }
+    reader.finish(ENDINGS[ending % ENDINGS.len()])
+}
+
+/// Streams and documents: however they are cut, the same is read.
+pub fn readers(data: &[u8]) {
+    let Some((choice, body)) = choices(data) else { return };
+    let whole = read(choice, None, body, body.len());
+    for size in [1, 2 + choice[3] % 61] {
+        assert_eq!(read(choice, None, body, size), whole, "cut by {size}");
+    }
+    assert_eq!(whole.bytes, body.len() as u64);
+}
+
+/// The same behind each decoder.
+pub fn packed(data: &[u8]) {
+    let Some((choice, body)) = choices(data) else { return };
+    for encoding in ["gzip", "br", "zstd"] {
+        let whole = read(choice, Some(encoding), body, body.len());
+        assert_eq!(read(choice, Some(encoding), body, 1 + choice[3] % 61).undecoded, whole.undecoded, "{encoding}");
+    }
+}
+
+/// A chat document against serde_json: what is no JSON is said to be none, what is JSON never is.
+pub fn json(data: &[u8]) {
+    if !data.starts_with(b"{") || data.len() > 200_000 {
+        return;
+    }
+    let facts = read([0, 0, 1, 0], None, data, data.len());
+    let wrong = facts.malformed || facts.cut;
+    if serde_json::from_slice::<IgnoredAny>(data).is_err() {
+        assert!(wrong, "not seen to be broken: {facts:?}");
+    } else if serde_json::from_slice::<Value>(data).is_ok() {
+        assert!(!wrong, "called broken: {facts:?}");
+    }
+}
+
+/// Request bodies: declared shapes, fingerprints, edits; the last against serde_json.
+pub fn requests(data: &[u8]) {
+    if let Some(schema) = Schema::of_request(data) {
+        let _accepted = schema.accepts(&String::from_utf8_lossy(data));
+    }
+    if let Some(turn) = Turn::of_request(1, 2, data) {
+        let memory = Memory::new(8, 60);
+        assert!(!memory.asked(turn, 0, 1), "the first time is no second");
+        memory.answered(turn, 2);
+        assert!(turn.before == Some(turn.asked) || memory.asked(turn, 0, 3), "the second time is one");
+    }
+    let edits = [Edit::text(&["model"], "é\""), Edit::text(&["prompt", "version"], "7")];
+    let mut out = Vec::new();
+    let mut editor = Editor::new(&edits);
+    data.chunks(7).for_each(|chunk| editor.push(chunk, &mut out));
+    let mut at_once = Vec::new();
+    let mut other = Editor::new(&edits);
+    other.push(data, &mut at_once);
+    assert!(out == at_once, "cut by 7");
+    let Ok(mut expect) = serde_json::from_slice::<Value>(data) else { return };
+    if let Some(model) = expect.as_object_mut().and_then(|object| object.get_mut("model")) {
+        *model = "é\"".into();
+    }
+    if let Some(version) =
+        expect.get_mut("prompt").filter(|prompt| prompt.is_object()).and_then(|p| p.get_mut("version"))
+    {
+        *version = "7".into();
+    }
+    assert_eq!(serde_json::from_slice::<Value>(&out).ok(), Some(expect));
+    assert_eq!(edit::whole(data, &edits).is_some(), editor.replaced() > 0 && data.trim_ascii_start().starts_with(b"{"));
+}
+
+/// A configuration: faults are told, never a panic.
+pub fn config(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        drop(serin::config::parse(text, "fuzz.toml", &|_| None));
+    }
+}
+
+/// Lines of a trace.
+pub fn trace(data: &[u8]) {
+    for line in data.split(|byte| *byte == b'\n') {
+        if let Ok(line) = serde_json::from_slice::<serin::judge::trace::Line<'_>>(line) {
+            let mut facts = 0;
+            let _told = line.facts(1, |_| facts += 1);
+            assert!(facts <= 8, "{facts} facts of one line");
+            for event in ["first_byte", "finish", "score", "query", "x"] {
+                let _fact = line.fact(event, 5);
+            }
+        }
+    }
+}
+
+/// Frames of a journal: each found frame ends inside the segment, and a walk comes to its end.
+pub fn journal(data: &[u8]) {
+    use serin::journal::chain::{Found, read};
+    let (mut at, mut before) = (0, None);
+    while let Found::Frame { next, hash, .. } = read(data, at, before.as_ref()) {
+        assert!(next > at && next <= data.len());
+        (at, before) = (next, Some(hash));
+    }
+}
+
+/// The header in front of a connection.
+pub fn proxy_protocol(data: &[u8]) {
+    if let Ok(Some((_, length))) = serin::proxy::proxy_protocol::parse(data) {
+        assert!(length <= data.len());
+        let again = serin::proxy::proxy_protocol::parse(&data[..length]);
+        assert!(matches!(again, Ok(Some((_, same))) if same == length), "a header is whole without what follows it");
+    }
+}
