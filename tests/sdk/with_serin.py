@@ -29,9 +29,9 @@ listen = "127.0.0.1:0"
 format = "json"
 
 [rollouts.chat]
-protocol = "openai"
 unit = ["header:x-user-id"]
 weight = 0.0
+prices = {{ input = 0.4, cached_input = 0.1, output = 1.6, per = "1M" }}
 # A plain split: what is tested here is whose version is whose, not the judge.
 [rollouts.chat.evaluator]
 enabled = false
@@ -39,10 +39,13 @@ enabled = false
 [rollouts.chat.stable]
 version = "model-a"
 endpoints = ["http://{stable}"]
+# The model server ends connections that are idle for 30 s; on a machine that stands still, be well below that.
+pool = {{ idle_for = "5s" }}
 
 [rollouts.chat.canary]
 version = "model-b"
 endpoints = ["http://{canary}"]
+pool = {{ idle_for = "5s" }}
 """
 START_S = 20
 
