@@ -119,7 +119,7 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
             Ok(text) => printed(&text),
             Err(_) => ExitCode::FAILURE,
         },
-        Output::Human => printed(human(&said).trim_end()),
+        Output::Human | Output::Md | Output::Html => printed(human(&said).trim_end()),
     }
 }
 

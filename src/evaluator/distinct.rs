@@ -44,7 +44,7 @@ impl Distinct {
     /// Its registers as text: one sign each, from `0` on.
     #[must_use]
     pub fn text(&self) -> String {
-        self.0.iter().map(|rank| char::from(b'0' + (*rank & 63))).collect()
+        self.registers.iter().map(|rank| char::from(b'0' + (*rank & 63))).collect()
     }
 
     /// What [`Distinct::text`] wrote; `None` for anything else.
@@ -53,7 +53,11 @@ impl Distinct {
         let ranks: Vec<u8> =
             text.bytes().map(|sign| sign.checked_sub(b'0').filter(|r| *r < 64)).collect::<Option<_>>()?;
         let registers: Box<[u8; REGISTERS]> = ranks.into_boxed_slice().try_into().ok()?;
-        Some(Self(registers))
+        let mut ranks = [0; RANKS];
+        for rank in registers.iter() {
+            ranks[usize::from(*rank & 63)] += 1;
+        }
+        Some(Self { registers, ranks })
     }
 
     /// About how many different keys there were.

@@ -176,7 +176,7 @@ fn a_kill_at_every_byte_of_a_small_journal_comes_back_to_the_last_whole_record()
     for pair in lives.windows(2) {
         let ((before, state, last), (after, _, next)) = (&pair[0], &pair[1]);
         // The file that was being written: the newest segment of the later life.
-        let (name, whole) = after.iter().filter(|(name, _)| *name != file::HEAD).next_back().unwrap();
+        let (name, whole) = after.iter().rfind(|(name, _)| *name != file::HEAD).unwrap();
         let from = before.get(name).map_or(0, Vec::len);
         segments += usize::from(from == 0);
         let ends = frames(whole);

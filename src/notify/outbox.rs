@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Alert, Kind, Message};
+use super::message::{Kind, Message};
 use crate::names::{RolloutName, Wall};
 
 /// Ids that are remembered, so that nothing is told anew after a restart.
@@ -333,6 +333,7 @@ fn receipt(message: &Message, target: &str, at: Wall, result: Outcome, (attempts
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::Alert;
     use super::*;
     use crate::notify::testing::message;
 
