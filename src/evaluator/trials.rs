@@ -16,6 +16,9 @@ use crate::names::{RolloutName, Wall};
 use crate::rollout::{Actor, Decision, Now, Record, Role, State, Verb};
 use crate::snapshot::{Builder, Live, Runtime};
 
+/// Looks for what another thread does, a millisecond apart.
+const WAITS: u32 = 20_000;
+
 struct Bench {
     clock: Clock,
     live: Live,
@@ -81,11 +84,16 @@ impl Bench {
     }
 
     fn turn(&mut self) {
+        self.clock.advance(Duration::from_millis(250));
+        self.stand();
+    }
+
+    /// A turn at the same time: while a thread is waited for, no deadline may pass.
+    fn stand(&mut self) {
         let mut letters = Vec::new();
         while let Ok(Some(letter)) = self.inbox.next(Duration::ZERO) {
             letters.push(letter);
         }
-        self.clock.advance(Duration::from_millis(250));
         let now = Now { mono: self.clock.now(), wall: self.clock.wall() };
         self.evaluator.turn(letters, Vec::new(), now);
     }
@@ -108,13 +116,13 @@ impl Bench {
     /// Asks, and turns until it is answered: the journal writes on a thread of its own.
     fn does(&mut self, rollout: &str, verb: Verb) {
         let said = self.ask(rollout, verb);
-        for _ in 0..10_000 {
-            self.turn();
+        for _ in 0..WAITS {
+            self.stand();
             if let Some(answer) = said.lock().unwrap().take() {
                 answer.unwrap_or_else(|refused| panic!("{rollout} {verb:?}: {refused}"));
                 return;
             }
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(1));
         }
         panic!("{rollout} {verb:?} was never answered");
     }
@@ -186,12 +194,12 @@ fn a_drill_is_answered_when_it_has_ended_and_one_that_never_ends_has_failed() {
     assert!(said.lock().unwrap().is_none(), "it has not ended yet");
     let ended = Drilled { rollout: RolloutName::new("r0"), took: Duration::from_micros(740), failed: None };
     bench.mailbox.post(Letter { ask: Ask::Drilled(ended), answer: Box::new(|_| ()) }).unwrap();
-    for _ in 0..10_000 {
-        bench.turn();
+    for _ in 0..WAITS {
+        bench.stand();
         if said.lock().unwrap().is_some() {
             break;
         }
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(1));
     }
     let view = said.lock().unwrap().take().unwrap().unwrap();
     let drill = view.drill.as_ref().unwrap();
@@ -200,12 +208,12 @@ fn a_drill_is_answered_when_it_has_ended_and_one_that_never_ends_has_failed() {
     let said = bench.ask("r0", Verb::Drill);
     bench.turn();
     bench.clock.advance(Duration::from_secs(20));
-    for _ in 0..10_000 {
-        bench.turn();
+    for _ in 0..WAITS {
+        bench.stand();
         if said.lock().unwrap().is_some() {
             break;
         }
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(1));
     }
     let view = said.lock().unwrap().take().unwrap().unwrap();
     assert!(view.drill.as_ref().unwrap().failed.as_ref().unwrap().contains("did not end"));
