@@ -15,6 +15,9 @@ enum Want {
     Connection(&'static [u32]),
     /// A stream error with one of these codes, which a server may raise to the connection (section 5.4.2).
     Stream(&'static [u32]),
+    /// The same from a peer that is still sending: bytes that nobody reads any more make a reset of the connection's end,
+    /// and that may outrun the words.
+    StreamOrCut(&'static [u32]),
     /// A malformed message: a stream error, or an answer of 4xx (section 8.1.1).
     Malformed,
     /// Nothing: the request is answered.
@@ -26,6 +29,8 @@ impl Want {
         match (self, verdict) {
             (Want::Connection(codes), Verdict::Goaway(code))
             | (Want::Stream(codes), Verdict::Reset(code) | Verdict::Goaway(code)) => codes.contains(&code),
+            (Want::StreamOrCut(codes), Verdict::Reset(code) | Verdict::Goaway(code)) => codes.contains(&code),
+            (Want::StreamOrCut(_), Verdict::Closed) => true,
             (Want::Malformed, Verdict::Reset(code) | Verdict::Goaway(code)) => code == PROTOCOL_ERROR,
             (Want::Malformed, Verdict::Status(status)) => (400..500).contains(&status),
             (Want::Served, Verdict::Status(200)) => true,
@@ -240,7 +245,7 @@ fn streams_out_of_order_are_ended() {
                     f.request(1, END_HEADERS, "/never", &[]);
                     f.frame(WINDOW_UPDATE, 0, 1, &0x7fff_ffff_u32.to_be_bytes());
                 }),
-                ("more data than the window", Want::Stream(&[FLOW_CONTROL_ERROR]), &|f| {
+                ("more data than the window", Want::StreamOrCut(&[FLOW_CONTROL_ERROR]), &|f| {
                     f.request(1, END_HEADERS, "/never", &[]);
                     // The connection's window is 1 MiB, a stream's a quarter of it.
                     f.send(frame(DATA, 0, 1, &[b'x'; 16 << 10]).repeat(300));
