@@ -124,7 +124,7 @@ impl Walk {
 /// that begins with the same words does not), when that was not long ago, and when the same arm had answered. Three
 /// repeats count; what is asked still again is a machine's.
 ///
-/// An entry is `tag (36 bits) | seconds (20) | arm (2) | repeats (2) | answered | continued`, and sits in a set of [`WAYS`];
+/// An entry is `tag (36 bits) | seconds (20) | arm (2) | repeats (2) | answered | continued`, and sits in a set of `WAYS`;
 /// a full set loses its oldest.
 #[derive(Debug)]
 pub struct Memory {
