@@ -10,9 +10,11 @@ pub mod body;
 pub mod buffer;
 pub mod chunked;
 pub mod head;
+pub mod io;
 pub mod outbox;
 
 pub use body::{BodyFault, Decoder};
 pub use buffer::Input;
 pub use head::{HeadError, HeadLimits, RequestHead, ResponseHead};
+pub use io::Io;
 pub use outbox::{Framing, Outbox};

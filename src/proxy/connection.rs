@@ -31,6 +31,7 @@ use super::proxy_protocol;
 use super::service;
 use super::worker::Worker;
 use crate::config::Limits;
+use crate::http1::Io;
 use crate::measure::gauges::Limit;
 use crate::names::Mono;
 use crate::upstream::connect::LocalExecutor;
@@ -314,11 +315,11 @@ async fn serve_io(
                 .await
                 .inspect_err(|_| worker.gauges.hit(Limit::HeaderRead))??;
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            (Stream::Tls(Box::new(stream)), h2)
+            (Io::Tls(Box::new(stream.into())), h2)
         }
         None => {
             let h2 = tokio::time::timeout(limits.idle, begins_with_h2(&tcp)).await??;
-            (Stream::Tcp(tcp), h2)
+            (Io::Tcp(tcp), h2)
         }
     };
     let trusted = listening.config.trusts(peer.ip());
@@ -406,67 +407,9 @@ async fn begins_with_h2(tcp: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// A caller's byte stream.
-pub enum Stream {
-    /// Plain.
-    Tcp(TcpStream),
-    /// TLS; boxed because it is large.
-    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
-}
-
-macro_rules! either {
-    ($self:ident, $io:ident => $call:expr) => {
-        match $self.get_mut() {
-            Stream::Tcp($io) => {
-                let $io = Pin::new($io);
-                $call
-            }
-            Stream::Tls($io) => {
-                let $io = Pin::new($io.as_mut());
-                $call
-            }
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, io => io.poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, io => io.poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, io => io.poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Stream::Tcp(io) => io.is_write_vectored(),
-            Stream::Tls(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, io => io.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, io => io.poll_shutdown(cx))
-    }
-}
-
 /// The byte stream of an HTTP/2 connection, noting when its caller takes no bytes.
 struct Watched {
-    stream: Stream,
+    stream: Io,
     moves: Arc<Moves>,
     now: Arc<AtomicU64>,
 }

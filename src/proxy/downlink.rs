@@ -12,16 +12,16 @@ use hyper::body::Frame;
 use tokio::io::AsyncWrite;
 
 use super::body::BodyError;
-use super::connection::{Moves, Stream};
+use super::connection::Moves;
 use super::deadlines::Deadlines;
-use crate::http1::{BodyFault, Decoder, HeadError, HeadLimits, Input, Outbox, RequestHead, head};
+use crate::http1::{BodyFault, Decoder, HeadError, HeadLimits, Input, Io, Outbox, RequestHead, head};
 
 /// Bytes of later requests that are read while one is under way, so that the caller's leaving is seen.
 const AHEAD_MOST: usize = 64 << 10;
 
 /// One caller's byte stream with what was read ahead and what waits to be written.
 pub struct Downlink {
-    stream: Stream,
+    stream: Io,
     input: Input,
     /// What goes down.
     pub out: Outbox,
@@ -39,7 +39,7 @@ pub struct Downlink {
 impl Downlink {
     /// Of a fresh connection.
     #[must_use]
-    pub fn new(stream: Stream, moves: Arc<Moves>, deadlines: Rc<Deadlines>) -> Self {
+    pub fn new(stream: Io, moves: Arc<Moves>, deadlines: Rc<Deadlines>) -> Self {
         Self {
             stream,
             input: Input::default(),
@@ -198,7 +198,7 @@ impl Downlink {
 
     /// The bare stream and what was read ahead.
     #[must_use]
-    pub fn into_parts(self) -> (Stream, Input) {
+    pub fn into_parts(self) -> (Io, Input) {
         (self.stream, self.input)
     }
 }

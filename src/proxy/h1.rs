@@ -12,13 +12,13 @@ use hyper::body::Body;
 
 use super::body::DownBody;
 use super::caller_body::CallerBody;
-use super::connection::{Connection, Order, Stream};
+use super::connection::{Connection, Order};
 use super::downlink::Downlink;
 use super::error::ProxyError;
 use super::unchosen::Unchosen;
 use super::{service, tunnel};
 use crate::http1::outbox::down_framing;
-use crate::http1::{Framing, HeadError, HeadLimits, RequestHead};
+use crate::http1::{Framing, HeadError, HeadLimits, Io, RequestHead};
 use crate::measure::gauges::Limit;
 use crate::wire::Protocol;
 
@@ -30,7 +30,7 @@ const LINGER_BYTES: usize = 256 << 10;
 type Link = Rc<RefCell<Downlink>>;
 
 /// Serves the connection to its end.
-pub async fn serve(connection: &Rc<Connection>, stream: Stream) {
+pub async fn serve(connection: &Rc<Connection>, stream: Io) {
     let (moves, deadlines) = (connection.moves(), Rc::clone(&connection.worker.deadlines));
     let link = Rc::new(RefCell::new(Downlink::new(stream, moves, deadlines)));
     loop {
@@ -146,7 +146,8 @@ async fn respond(
     let (parts, mut body) = response.into_parts();
     let tunnel = body.take_tunnel();
     let (framing, closing) = put_head(connection, link, &parts, &mut body, asked, tunnel.is_some());
-    let trailers = asked.takes_trailers || parts.headers.contains_key(header::TRAILER);
+    // Looked up only where any could be sent.
+    let trailers = framing == Framing::Chunked && (asked.takes_trailers || parts.headers.contains_key(header::TRAILER));
     drop(parts);
     let mut flow = Flow { framing, trailers, over: framing == Framing::None, broken: false };
     std::future::poll_fn(|cx| flow.poll(connection, link, &mut body, cx)).await?;

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use super::connection::Stream;
 use super::exchange::Exchange;
-use crate::http1::Input;
-use crate::upstream::io::Io;
+use crate::http1::{Input, Io};
 use crate::upstream::{Admitted, InFlight};
 use crate::wire::Ending;
 
@@ -33,7 +31,7 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Carries bytes until both sides have ended. `early` is what the caller sent without waiting for the answer.
-    pub async fn carry(mut self, downstream: Stream, early: Input) {
+    pub async fn carry(mut self, downstream: Io, early: Input) {
         let clean = carry((downstream, early), (self.upstream, self.input), self.idle).await;
         let now = self.exchange.worker().clock.now();
         self.exchange.end(if clean { Ending::Clean } else { Ending::Broken }, now);
@@ -42,7 +40,7 @@ impl Tunnel {
 }
 
 /// `false`: upstream broke off.
-async fn carry(down: (Stream, Input), up: (Io, Input), idle: Duration) -> bool {
+async fn carry(down: (Io, Input), up: (Io, Input), idle: Duration) -> bool {
     let (mut down_read, mut down_write) = tokio::io::split(down.0);
     let (mut up_read, mut up_write) = tokio::io::split(up.0);
     let upwards = one_way(down.1, &mut down_read, &mut up_write, idle);

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
-use super::io::Io;
 use crate::config::{HttpVersion, Scheme};
+use crate::http1::Io;
 
 /// Why no connection came about. The RFC 9209 word is [`ConnectError::proxy_status`].
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +103,7 @@ where
             let name = ServerName::try_from(name).map_err(|e| ConnectError::Tls(io::Error::other(e)))?;
             let stream = connector.connect(name, tcp).await.map_err(ConnectError::Tls)?;
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2") || cluster.http == HttpVersion::Http2;
-            (Io::Tls(Box::new(stream)), h2)
+            (Io::Tls(Box::new(stream.into())), h2)
         }
         _ => (Io::Tcp(tcp), cluster.http == HttpVersion::Http2),
     };

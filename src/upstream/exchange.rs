@@ -10,9 +10,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
 use super::h1::{H1, H1Fault};
-use super::io::Io;
 use super::pool::{Lease, Lent, Stream};
-use crate::http1::{Input, Outbox};
+use crate::http1::{Input, Io, Outbox};
 
 /// What went wrong before an answer's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

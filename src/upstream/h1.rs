@@ -7,21 +7,22 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use http_body::{Body, Frame};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::io::Io;
 use crate::http1::head::take_response;
 use crate::http1::outbox::WrongLength;
-use crate::http1::{BodyFault, Decoder, Framing, HeadError, Input, Outbox, ResponseHead};
+use crate::http1::{BodyFault, Decoder, Framing, HeadError, Input, Io, Outbox, ResponseHead};
 
 /// Interim answers (1xx) before the final one; more is an attack or a fault.
 const INTERIM_MOST: u32 = 32;
 
 /// A connection; between exchanges it holds a socket and little else.
-pub struct H1<B> {
-    io: Io,
+pub struct H1<B, S = Io> {
+    io: S,
     input: Input,
     out: Outbox,
+    /// All has been written, but TLS may hold some of it back.
+    unflushed: bool,
     /// What of the request body is still to go up.
     body: Option<B>,
     up: Framing,
@@ -68,17 +69,19 @@ impl From<WrongLength> for UpFault {
     }
 }
 
-impl<B> H1<B>
+impl<B, S> H1<B, S>
 where
     B: Body<Data = Bytes> + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     /// A fresh connection.
     #[must_use]
-    pub fn new(io: Io) -> Self {
+    pub fn new(io: S) -> Self {
         Self {
             io,
             input: Input::default(),
             out: Outbox::default(),
+            unflushed: false,
             body: None,
             up: Framing::None,
             deaf: false,
@@ -123,6 +126,7 @@ where
         self.out.put(b"\r\n");
         self.body = (!body.is_end_stream()).then_some(body);
         self.method = parts.method;
+        self.unflushed = true;
         self.deaf = false;
         self.scanned = 0;
         self.interim = 0;
@@ -185,7 +189,11 @@ where
 
     /// Whether nothing is left of an exchange, in either direction, and another may follow.
     fn is_over(&self) -> bool {
-        self.down.is_done() && self.body.is_none() && self.out.is_empty() && self.input.bytes.is_empty()
+        self.down.is_done()
+            && self.body.is_none()
+            && self.out.is_empty()
+            && !self.unflushed
+            && self.input.bytes.is_empty()
     }
 
     /// Whether another exchange may follow this one; takes the connection to rest.
@@ -199,12 +207,12 @@ where
 
     /// The bare stream and what was read beyond the head, after a 101.
     #[must_use]
-    pub fn into_io(self) -> (Io, Input) {
+    pub fn into_io(self) -> (S, Input) {
         (self.io, self.input)
     }
 
     fn drive_upload(&mut self, cx: &mut Context<'_>) -> Result<(), H1Fault> {
-        if self.body.is_none() && self.out.is_empty() {
+        if self.body.is_none() && self.out.is_empty() && !self.unflushed {
             return Ok(());
         }
         match self.poll_upload(cx) {
@@ -214,6 +222,7 @@ where
                 self.deaf = true;
                 self.body = None;
                 self.out = Outbox::default();
+                self.unflushed = false;
                 Ok(())
             }
             Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
@@ -229,8 +238,9 @@ where
             }
             ready!(self.out.poll_write(&mut self.io, cx)).map_err(|_| UpFault::Deaf)?;
             if starved {
-                let flushed = Pin::new(&mut self.io).poll_flush(cx).map_err(|_| UpFault::Deaf);
-                return if self.body.is_none() { flushed } else { Poll::Pending };
+                ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(|_| UpFault::Deaf)?;
+                self.unflushed = self.body.is_some();
+                return if self.unflushed { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
         }
     }
@@ -263,5 +273,65 @@ where
             },
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use http_body_util::Full;
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// Takes all at once, holds it back until flushed, and is not ready to flush the first `late` times, as TLS over a
+    /// full socket; answers once all has gone out.
+    struct Holding {
+        late: usize,
+        held: Vec<u8>,
+        sent: Vec<u8>,
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.late > 0 {
+                self.late -= 1;
+                return Poll::Pending;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.sent.extend_from_slice(&held);
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncRead for Holding {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if !self.sent.ends_with(b"last") {
+                return Poll::Pending;
+            }
+            into.put_slice(b"HTTP/1.1 204 No Content\r\n\r\n");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_tls_holds_back_is_flushed_until_it_is_gone() {
+        let mut connection = H1::new(Holding { late: 2, held: Vec::new(), sent: Vec::new() });
+        let body = Full::new(Bytes::from_static(b"first and last"));
+        connection.begin(Request::post("/").body(body).unwrap(), "/", |_| ());
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(connection.poll_head(cx).is_pending());
+        assert!(connection.poll_head(cx).is_pending());
+        let Poll::Ready(Ok(answer)) = connection.poll_head(cx) else { panic!("it never came out of TLS") };
+        assert_eq!(answer.status(), 204);
+        assert!(connection.settle(), "nothing is left of the exchange");
     }
 }

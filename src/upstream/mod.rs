@@ -7,7 +7,6 @@ pub mod endpoint;
 pub mod exchange;
 pub mod h1;
 pub mod health;
-pub mod io;
 pub mod pool;
 
 pub use cluster::{Admitted, Cluster};

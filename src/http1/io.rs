@@ -7,13 +7,13 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A connection towards an endpoint.
+/// A connection, of a caller or towards an endpoint.
 #[derive(Debug)]
 pub enum Io {
     /// Plain.
     Tcp(TcpStream),
-    /// TLS; boxed because it is large and most connections are plain.
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// TLS, as either side; boxed because it is large and most connections are plain.
+    Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
 
 macro_rules! either {
