@@ -99,9 +99,9 @@ impl Bench {
                 let status = if id.is_multiple_of(211) { 500 } else { 200 };
                 let outcome = if status == 200 { Outcome::Success } else { Outcome::UpstreamError };
                 let ring = &mut self.rings[rollout as usize % WORKERS];
-                ring.push(Record { rollout, fact: Fact::Start { id, at, arm, user, drawn: true } });
-                ring.push(Record { rollout, fact: Fact::FirstByte { id, at } });
-                ring.push(Record { rollout, fact: Fact::End { id, at, end: End::plain(outcome, status) } });
+                ring.push(Record::new(rollout, Fact::Start { id, at, arm, user, drawn: true }));
+                ring.push(Record::new(rollout, Fact::FirstByte { id, at }));
+                ring.push(Record::new(rollout, Fact::End { id, at, end: End::plain(outcome, status) }));
             }
         }
     }

@@ -36,9 +36,9 @@ fn recorder(c: &mut Criterion) {
         b.iter(|| {
             id += 1;
             let at = Mono(id);
-            writer.push(Record { rollout: 0, fact: Fact::Start { id, at, arm: Arm::Canary, user: id, drawn: true } });
-            writer.push(Record { rollout: 0, fact: Fact::FirstByte { id, at } });
-            writer.push(Record { rollout: 0, fact: Fact::End { id, at, end: End::plain(Outcome::Success, 200) } });
+            writer.push(Record::new(0, Fact::Start { id, at, arm: Arm::Canary, user: id, drawn: true }));
+            writer.push(Record::new(0, Fact::FirstByte { id, at }));
+            writer.push(Record::new(0, Fact::End { id, at, end: End::plain(Outcome::Success, 200) }));
             // The guard's side, or the ring would be full: it costs the guard, not the worker.
             while let Some(record) = reader.pop() {
                 black_box(record);

@@ -215,6 +215,9 @@ fn foot(html: &mut Html, view: &RolloutView, actor: &Actor) {
     if exposed.cost_usd > 0.0 {
         html.text(&format!(", {}", show::value("usd", exposed.cost_usd)));
     }
+    if let Some(bound) = exposed.spent {
+        html.text(&format!("; exposure.{bound} is spent"));
+    }
     if let Some(by) = &view.started_by {
         html.text(&format!(". Started by {by}"));
     }

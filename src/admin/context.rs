@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use super::answers::Answers;
 use super::events::Feed;
-use super::feedback::{Exchanges, Shown};
+use super::feedback::Shown;
+use super::reports::Reports;
 use super::sessions::Sessions;
 use crate::clock::Clock;
 use crate::evaluator::{Board, Heartbeat, Mailbox};
 use crate::journal::Journal;
-use crate::measure::{Gauges, Recorders};
+use crate::measure::{Gauges, Recorders, References, SampleSender, SampleStore, SharedMemory};
 use crate::names::RolloutName;
 use crate::notify::Counts;
 use crate::snapshot::{Live, Snapshot};
@@ -48,8 +49,12 @@ pub struct Parts {
     pub journal: Arc<Journal>,
     /// What became of notices.
     pub told: Arc<Counts>,
-    /// Finds exchanges by request id, for feedback.
-    pub exchanges: Arc<dyn Exchanges>,
+    /// Exchanges and units of the last day, for feedback.
+    pub memory: SharedMemory,
+    /// Samples for scorers, and how many found no room.
+    pub samples: (SampleStore, SampleSender),
+    /// What opens references and hashes request ids.
+    pub references: Arc<References>,
 }
 
 /// Which door a request came through.
@@ -80,6 +85,7 @@ struct Shared {
     sessions: Sessions,
     feed: Feed,
     shown: Shown,
+    reports: Reports,
 }
 
 impl Context {
@@ -87,8 +93,14 @@ impl Context {
     #[must_use]
     pub fn new(parts: Parts, side: Side) -> Self {
         let feed = Feed::new(parts.clock.wall());
-        let shared =
-            Shared { parts, feed, answers: Answers::default(), sessions: Sessions::default(), shown: Shown::default() };
+        let shared = Shared {
+            parts,
+            feed,
+            answers: Answers::default(),
+            sessions: Sessions::default(),
+            shown: Shown::default(),
+            reports: Reports::default(),
+        };
         Self { shared: Arc::new(shared), side }
     }
 
@@ -132,6 +144,12 @@ impl Context {
     #[must_use]
     pub fn shown(&self) -> &Shown {
         &self.shared.shown
+    }
+
+    /// What reporters have sent, and how much they may.
+    #[must_use]
+    pub fn reports(&self) -> &Reports {
+        &self.shared.reports
     }
 
     /// How long ago the evaluator finished a turn.

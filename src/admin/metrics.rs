@@ -151,7 +151,12 @@ fn process_wide(cx: &Context) -> Vec<MetricFamily> {
     };
     let mut hits = family("serin_limit_hits_total", "Requests or connections that ran into a bound.", COUNTER);
     for limit in Limit::ALL {
-        count(&mut hits, &[("limit", limit.as_str())], gauges.hits(limit) as f64);
+        let forgotten = if limit == Limit::FeedbackIds { cx.parts().memory.lock().forgotten() } else { 0 };
+        count(&mut hits, &[("limit", limit.as_str())], (gauges.hits(limit) + forgotten) as f64);
+    }
+    let mut feedback = family("serin_feedback_items_total", "Feedback items, by what became of them.", COUNTER);
+    for (taken, value) in cx.reports().counts() {
+        count(&mut feedback, &[("result", taken.as_str())], value as f64);
     }
     let mut build = family("serin_build_info", "Always 1; the label is the version of serin.", GAUGE);
     gauge(&mut build, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
@@ -167,6 +172,12 @@ fn process_wide(cx: &Context) -> Vec<MetricFamily> {
     let (now, wall_s) = (cx.parts().clock.now(), cx.parts().clock.wall().0 as f64 / 1e3);
     for (worker, silence) in gauges.pulses.silences(now) {
         gauge(&mut pulses, &[("worker", &worker.to_string())], wall_s - silence.as_secs_f64());
+    }
+    let mut dropped_samples = family("serin_samples_dropped_total", "Samples that found no room.", COUNTER);
+    count(&mut dropped_samples, &[], cx.parts().samples.1.dropped() as f64);
+    let mut queries = family("serin_queries_total", "External queries, by what came of them.", COUNTER);
+    for (rollout, query, result, value) in gauges.queries.all() {
+        count(&mut queries, &[("rollout", rollout.as_str()), ("query", &query), ("result", result)], value as f64);
     }
     let connections = gauges.connections.load(Ordering::Relaxed) as f64;
     let dropped = gauges.observations_dropped.load(Ordering::Relaxed) as f64;
@@ -196,6 +207,9 @@ fn process_wide(cx: &Context) -> Vec<MetricFamily> {
         ),
         pulses,
         rollbacks,
+        feedback,
+        queries,
+        dropped_samples,
         build,
     ]
 }

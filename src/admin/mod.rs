@@ -10,14 +10,18 @@ pub mod dashboard;
 pub mod error;
 pub mod events;
 pub mod feedback;
+pub mod fetch;
 pub mod journal;
 pub mod metrics;
 pub mod openapi;
 pub mod picture;
 pub mod probe;
+pub mod queries;
 pub mod report;
+pub mod reports;
 pub mod rollouts;
 pub mod router;
+pub mod samples;
 pub mod serve;
 pub mod sessions;
 pub mod triggers;
@@ -25,7 +29,6 @@ pub mod which;
 
 pub use context::{Context, Parts, Reload, Settle, Side};
 pub use error::Problem;
-pub use feedback::{Exchange, Exchanges, NoExchanges};
 pub use router::{probes_router, router};
 pub use serve::{Doors, serve};
 

@@ -9,7 +9,9 @@ use axum::routing::{get, post, put};
 
 use super::context::Context;
 use super::error::Problem;
-use super::{auth, change, dashboard, events, feedback, journal, openapi, probe, report, rollouts, triggers, which};
+use super::{
+    auth, change, dashboard, events, feedback, journal, openapi, probe, report, rollouts, samples, triggers, which,
+};
 
 /// Most bytes of a change's body.
 const BODY_MAX: usize = 64 << 10;
@@ -17,7 +19,8 @@ const BODY_MAX: usize = 64 << 10;
 const FEEDBACK_MAX: usize = 2 << 20;
 
 /// Every route, as the description must name them.
-pub const ROUTES: [(&str, &str); 23] = [
+pub const ROUTES: [(&str, &str); 24] = [
+    ("get", "/api/v1/samples"),
     ("get", "/livez"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -56,6 +59,7 @@ pub fn router(cx: Context) -> Router {
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/feedback", feedback)
         .route("/api/v1/journal", get(journal::journal))
+        .route("/api/v1/samples", get(samples::samples))
         .route("/api/v1/reload", post(change::reload))
         .route("/api/v1/triggers/alertmanager", post(triggers::alertmanager))
         .route("/api/v1/triggers/generic", post(triggers::generic))

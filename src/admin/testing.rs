@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{Context, NoExchanges, Parts, Side, router};
+use super::{Context, Parts, Side, router};
 use crate::clock::Clock;
 use crate::config;
 use crate::evaluator::mailbox::{Inbox, mailbox};
@@ -18,7 +18,7 @@ use crate::evaluator::view::{Approvals, ArmView, Arms, EndpointsView, Exposed, R
 use crate::evaluator::{Answer, Ask, Board, Command, Heartbeat, Letter};
 use crate::journal::Journal;
 use crate::judge::{Evidence, GateReport, GateResult, On};
-use crate::measure::{Gauges, Recorders};
+use crate::measure::{Gauges, Recorders, SampleStore, SharedMemory};
 use crate::names::Wall;
 use crate::snapshot::{Builder, Live, Runtime};
 use crate::split::{OpenCohorts, Weight};
@@ -120,8 +120,10 @@ pub fn bench(tokens: &str) -> Bench {
         reload: Arc::new(|| Err("serin.toml:3:1: admin.listne: unknown key".to_owned())),
         settle: Arc::new(|| Box::pin(std::future::ready(()))),
         journal: Arc::clone(&journal),
-        exchanges: Arc::new(NoExchanges),
         told: Arc::default(),
+        memory: SharedMemory::new(1_000),
+        references: builder.references(),
+        samples: (SampleStore::default(), crate::measure::sample::samples().0),
     };
     let side = Side::Tcp { local: "127.0.0.1:8081".parse().unwrap(), tls: false };
     let cx = Context::new(parts, side);
@@ -223,7 +225,7 @@ pub fn view(phase: &'static str, weight: f64) -> RolloutView {
             canary: arm("b", 1_284, 13_207),
         },
         gates: vec![gate("error_rate", "ratio", GateResult::Pass), gate("latency_p99", "ms", GateResult::Inconclusive)],
-        exposed: Exposed { users: 1_284, requests: 41_207, cost_usd: 112.4 },
+        exposed: Exposed { users: 1_284, requests: 41_207, cost_usd: 112.4, ..Exposed::default() },
         drill: None,
         heartbeat_age_s: 0.2,
         allowed: vec!["promote", "pause", "set weight", "step-back", "extend", "abort", "drill"],

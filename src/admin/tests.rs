@@ -455,8 +455,8 @@ async fn a_score_by_unit_reaches_the_judge_under_the_units_arm() {
     assert_eq!(indices, [2, 3, 4, 5, 6, 8]);
     let mut facts = Vec::new();
     while let Ok(Some(letter)) = bench.inbox.lock().unwrap().next(Duration::ZERO) {
-        let Ask::Score(score) = letter.ask else { panic!("not a score") };
-        facts.push(score.fact);
+        let Ask::Scores(scores) = letter.ask else { panic!("not a score") };
+        facts.extend(scores.into_iter().map(|score| score.fact));
     }
     let [Fact::Score { arm, user, drawn, metric, value, arrived, known }, Fact::Score { metric: tone, .. }] =
         &facts[..]

@@ -20,7 +20,8 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::evaluator::{Ask, Board, Command, Heartbeat, Letter, Mailbox, Refused, RolloutView, World, guard};
 use crate::evaluator::{threads, tracer};
-use crate::measure::{Gauges, Recorders, ring};
+use crate::measure::sample::samples;
+use crate::measure::{Gauges, Recorders, References, SampleStore, SharedMemory, ring};
 use crate::names::RolloutName;
 use crate::proxy::access::Access;
 use crate::proxy::listener::{self, HANDED, WorkerHandle};
@@ -71,6 +72,9 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     let registry = Arc::new(Registry::default());
     let recorders = Arc::new(Recorders::new(workers));
     let builder = Builder::new(Arc::clone(&registry), Arc::clone(&recorders), &secret);
+    let builder = if secret.is_empty() { builder.sealing(own_references()?) } else { builder };
+    let references = builder.references();
+    let memory = SharedMemory::new(config.limits.feedback_ids);
     let prepared = Arc::new(builder.prepare(Arc::clone(&config))?);
     let resolver = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     resolver.block_on(health::resolve_all(&registry));
@@ -130,7 +134,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         clock: clock.clone(),
     };
     others.push(threads::spawn_judge(judge, move |name: &RolloutName| known.get(name).cloned())?);
-    others.push(threads::spawn_guard(guard::Parts {
+    let guard = guard::Parts {
         rings: readers,
         live: live.clone(),
         batches,
@@ -138,7 +142,8 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         orders: orders_in,
         gauges: Arc::clone(&gauges),
         clock: clock.clone(),
-    })?);
+    };
+    others.push(threads::spawn_guard(guard, memory.clone())?);
 
     let (shutdown, shutdown_seen) = watch::channel(Shutdown::Run);
     let (stop_accepting, stop_seen) = watch::channel(false);
@@ -155,6 +160,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
             Some(access)
         }
     };
+    let (sampler, sampled) = samples();
     for (index, (ring, asked)) in rings.into_iter().zip(asked).enumerate() {
         let (connections, handed) = mpsc::channel(HANDED);
         let load = Arc::default();
@@ -168,6 +174,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
             gauges: Arc::clone(&gauges),
             load,
             access: access.clone(),
+            samples: Some(sampler.clone()),
             seed: xxhash_rust::xxh3::xxh3_64_with_seed(&seed, index as u64),
         };
         let shutdown = shutdown_seen.clone();
@@ -175,6 +182,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         worker_threads.push(spawn(&format!("serin-worker-{index}"), work)?);
     }
     drop(access);
+    let queries_seen = admin_seen.clone();
     let (clusters, clusters_seen) = watch::channel(prepared.clusters());
     others.push(spawn_local("serin-upstream", {
         let (registry, clock, stop) = (Arc::clone(&registry), clock.clone(), admin_seen.clone());
@@ -195,6 +203,11 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         clusters,
         turn: Mutex::new(()),
     });
+    let sample_store = SampleStore::default();
+    others.push(spawn_local("serin-samples", {
+        let (live, store, stop) = (live.clone(), sample_store.clone(), admin_seen.clone());
+        move || admin::samples::run(sampled, live, store, stop)
+    })?);
     let parts = admin::Parts {
         live: live.clone(),
         board: board.clone(),
@@ -212,8 +225,10 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
             let fences = fences.clone();
             Box::pin(async move { drop(fences.pass().await) })
         }),
-        exchanges: Arc::new(admin::NoExchanges),
         told,
+        memory,
+        references,
+        samples: (sample_store, sampler),
     };
     let context = admin::Context::new(parts, admin::Side::Unix);
     let doors = sockets.admin;
@@ -223,6 +238,16 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         if let Err(error) = admin::serve(context, doors, admin_seen).await {
             tracing::error!(error = %error, "the admin side has ended");
         }
+    })?);
+    others.push(spawn_local("serin-queries", {
+        let asks = admin::queries::Asks {
+            live: live.clone(),
+            mailbox: mailbox.clone(),
+            gauges: Arc::clone(&gauges),
+            clock: clock.clone(),
+        };
+        let stop = queries_seen;
+        move || admin::queries::run(asks, stop)
     })?);
     others.push(spawn_local("serin-accept", {
         let (live, gauges) = (live.clone(), Arc::clone(&gauges));
@@ -313,6 +338,13 @@ impl Serin {
             drop(thread.join());
         }
     }
+}
+
+/// Without a store no secret outlives the process: references for feedback are good until it ends.
+fn own_references() -> io::Result<References> {
+    let mut secret = [0u8; 32];
+    random(&mut secret)?;
+    Ok(References::new(&secret))
 }
 
 /// Two descriptors a connection and some: the soft limit is raised to the hard one.

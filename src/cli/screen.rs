@@ -1,6 +1,6 @@
 //! What a terminal shows: tables and paragraphs of rollouts. Text in, text out.
 
-use super::seen::{Arm, Gate, Rollout, Stage};
+use super::seen::{Arm, Exposed, Gate, Rollout, Stage};
 use crate::judge::show;
 
 /// How text is marked.
@@ -159,12 +159,29 @@ pub fn one(rollout: &Rollout, paint: Paint) -> String {
     let exposed = &rollout.exposed;
     let cost = show::value("usd", exposed.cost_usd);
     let text = format!("{} users, {} requests, {cost}", count(exposed.users), count(exposed.requests));
-    field(&mut out, "exposed", &text);
+    field(&mut out, "exposed", &(text + &budget(exposed)));
     let age = format!("{} ago, generation {}", show::seconds(rollout.heartbeat_age_s), rollout.generation);
     field(&mut out, "heartbeat", &age);
     let allowed = if rollout.allowed.is_empty() { "nothing".to_owned() } else { rollout.allowed.join(", ") };
     field(&mut out, "allowed", &allowed);
     out
+}
+
+/// The exposure budget, where there is one, and whether it is spent.
+fn budget(exposed: &Exposed) -> String {
+    let bounds = [
+        exposed.max_users.map(|most| format!("{} users", count(most))),
+        exposed.max_requests.map(|most| format!("{} requests", count(most))),
+        exposed.max_tokens.map(|most| format!("{} tokens ({} seen)", count(most), count(exposed.tokens))),
+        exposed.max_cost_usd.map(|most| show::value("usd", most)),
+    ];
+    let bounds: Vec<String> = bounds.into_iter().flatten().collect();
+    let spent = match (&exposed.spent, exposed.on.as_str()) {
+        (Some(bound), "stop") => format!("; {bound} is spent: the canary is stopped"),
+        (Some(bound), _) => format!("; {bound} is spent: it rises no further"),
+        (None, _) => String::new(),
+    };
+    if bounds.is_empty() { String::new() } else { format!("; at most {}{spent}", bounds.join(", ")) }
 }
 
 fn line(out: &mut String, text: &str) {

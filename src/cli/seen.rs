@@ -157,5 +157,12 @@ pub struct Gate {
 pub struct Exposed {
     pub users: u64,
     pub requests: u64,
+    pub tokens: u64,
     pub cost_usd: f64,
+    pub max_users: Option<u64>,
+    pub max_requests: Option<u64>,
+    pub max_tokens: Option<u64>,
+    pub max_cost_usd: Option<f64>,
+    pub on: String,
+    pub spent: Option<String>,
 }

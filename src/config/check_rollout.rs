@@ -9,15 +9,15 @@ use super::fault::{Place, nearest};
 use super::files;
 use super::model::{Limits, Token};
 use super::model_rollout::{
-    Baseline, Cohort, CohortTo, Condition, Exposure, Fallback, HostRule, Jwt, Pattern, Rollout, Route, Subject, Test,
-    Trace, UnitList, UnitSource, Version,
+    Baseline, Cohort, CohortTo, Condition, Exposure, Fallback, Feedback, HostRule, Jwt, OnSpent, Pattern, Rollout,
+    Route, Safety, SampleText, Samples, Subject, Test, Trace, UnitList, UnitSource, Version,
 };
 use super::raw;
 use super::read::{At, File, Many, Named, Scalar, Text, TextOrTrue};
 use crate::names::RolloutName;
 use crate::split::Weight;
 use crate::split::weight::WeightError;
-use crate::wire::Protocol;
+use crate::wire::{Protocol, SafetyRules};
 
 /// What a unit can be taken from.
 const UNIT_KINDS: [&str; 6] = ["header", "cookie", "jwt", "body", "query", "ip"];
@@ -95,7 +95,7 @@ impl Check<'_, '_> {
             ("connect", Fallback::Connect),
             ("before_first_byte", Fallback::BeforeFirstByte),
         ];
-        for later in [&raw.samples, &raw.sessions, &raw.shadow] {
+        for later in [&raw.sessions, &raw.shadow] {
             self.later(later.as_ref());
         }
         let prices = raw.prices.and_then(|own| self.prices(own));
@@ -133,6 +133,13 @@ impl Check<'_, '_> {
         let queries = self.queries(raw.queries.unwrap_or_default());
         let policy = self.policy(raw.evaluator.as_ref(), raw.gates, &queries, !baseline.endpoints.is_empty());
         let evaluator = self.evaluator(raw.evaluator.unwrap_or_default());
+        // A gate that the file writes on a score needs feedback; the default gates only heed it where it comes.
+        let scored = policy.rules.iter().any(|rule| rule.required && rule.metric.is_score());
+        let wanted = raw.feedback.as_ref().map(|at| at.value);
+        let feedback = Feedback {
+            references: wanted.unwrap_or(scored),
+            remembers: wanted.unwrap_or(true) && limits.feedback_ids > 0,
+        };
         Some(Rollout {
             name: RolloutName::new(name.value.as_str()),
             route,
@@ -142,7 +149,10 @@ impl Check<'_, '_> {
             salt: raw.salt.map(|at| at.value.0),
             tag_responses: raw.tag_responses.is_none_or(|at| at.value),
             fallback: self.choice(raw.fallback.as_ref(), &fallbacks, Fallback::Connect),
+            feedback,
             exposure,
+            safety: self.safety(raw.safety.unwrap_or_default()),
+            samples: raw.samples.map(|samples| self.samples(samples)),
             trace,
             body_bytes,
             cohorts: cohorts.into(),
@@ -451,7 +461,68 @@ impl Check<'_, '_> {
             max_requests: bound(raw.max_requests),
             max_tokens: bound(raw.max_tokens),
             max_cost_nano: cost.filter(|dollars| *dollars > 0.0).map(|dollars| (dollars * 1e9) as u64),
+            on: self.choice(raw.on.as_ref(), &[("hold", OnSpent::Hold), ("stop", OnSpent::Stop)], OnSpent::Hold),
         }
+    }
+
+    fn samples(&mut self, raw: raw::Samples) -> Samples {
+        let share = match &raw.share {
+            None => {
+                self.sink.missing(&raw.place, "share", "write which share of exchanges, as \"1%\"");
+                None
+            }
+            Some(at) => {
+                let percent = at.value.0.trim().strip_suffix('%').and_then(|text| text.trim().parse::<f64>().ok());
+                let good = percent.filter(|percent| (0.0..=100.0).contains(percent));
+                if good.is_none() {
+                    self.sink.fault(&at.place, "is no share of exchanges", "write \"1%\"");
+                }
+                good
+            }
+        };
+        if let Some(at) = raw.push.as_ref().filter(|at| {
+            let text = at.value.0.expose();
+            !text.starts_with("http://") && !text.starts_with("https://")
+        }) {
+            self.sink.fault(&at.place, "is no address of a server", "begin with http:// or https://");
+        }
+        let words = [("none", SampleText::None), ("redacted", SampleText::Redacted), ("full", SampleText::Full)];
+        Samples {
+            share: share.unwrap_or(0.0) / 100.0,
+            keep: usize::try_from(self.count(raw.keep.as_ref(), 1, 100_000, 1_000)).unwrap_or(1_000),
+            bytes: usize::try_from(self.size(raw.bytes.as_ref(), 1, 1 << 20, 16 << 10)).unwrap_or(16 << 10),
+            text: self.choice(raw.text.as_ref(), &words, SampleText::default()),
+            push: raw.push.map(|at| at.value.0),
+        }
+    }
+
+    fn safety(&mut self, raw: raw::Safety) -> Safety {
+        let header = raw.header.and_then(|at| self.header_name(&at.place, &at.value.0));
+        let content_filter = raw.content_filter.is_none_or(|at| at.value);
+        let rules = raw.rules.map(|Many(rules)| rules).unwrap_or_default();
+        let place = rules.first().map(|at| at.place.clone());
+        for at in &rules {
+            if let Err(why) = SafetyRules::new(std::slice::from_ref(&at.value.0)) {
+                let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                let remedy = "the syntax is that of the Rust crate regex: no look-around, no back-references";
+                self.sink.fault(&at.place, format!("is no regular expression, or too large a one: {why}"), remedy);
+                return Safety { header, content_filter, rules: None };
+            }
+        }
+        let texts: Vec<String> = rules.into_iter().map(|at| at.value.0).collect();
+        let rules = match (place, SafetyRules::new(&texts)) {
+            (None, _) => None,
+            (Some(_), Ok(rules)) => Some(rules),
+            (Some(place), Err(why)) => {
+                self.sink.fault(
+                    &place,
+                    format!("and the rules beside it are too many: {why}"),
+                    "write fewer or smaller rules",
+                );
+                None
+            }
+        };
+        Safety { header, content_filter, rules }
     }
 
     fn trace(&mut self, raw: raw::Trace) -> Option<Trace> {

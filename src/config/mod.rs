@@ -25,9 +25,9 @@ pub use model::{
     ServerTls, Store, TRIGGER_ACTIONS, TlsVersion, Token, Trigger,
 };
 pub use model_rollout::{
-    Baseline, Cohort, CohortTo, Condition, Ejection, Endpoint, Evaluator, Exposure, Fallback, HealthCheck, HostMode,
-    HostRule, HttpVersion, Jwt, JwtKeys, Pattern, Pool, Prices, Query, Rollout, Route, Scheme, Subject, Test, Timeouts,
-    Trace, UnitList, UnitSource, UpstreamTls, Version,
+    Baseline, Cohort, CohortTo, Condition, Ejection, Endpoint, Evaluator, Exposure, Fallback, Feedback, HealthCheck,
+    HostMode, HostRule, HttpVersion, Jwt, JwtKeys, OnSpent, Pattern, Pool, Prices, Query, Rollout, Route, Safety,
+    SampleText, Samples, Scheme, Subject, Test, Timeouts, Trace, UnitList, UnitSource, UpstreamTls, Version,
 };
 pub use secret::Secret;
 pub use waiting::waiting;

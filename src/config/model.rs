@@ -213,6 +213,12 @@ pub struct Limits {
     pub h2_streams: u32,
     /// Most bytes of a body that identity or a rewrite may look at.
     pub peek_bytes: usize,
+    /// Request ids, and as many units, that feedback can be matched to; 0: none.
+    pub feedback_ids: usize,
+    /// Most feedback items of one token in a minute.
+    pub feedback_items: u32,
+    /// Most feedback items of one token about one user and metric in an hour.
+    pub feedback_per_user: u32,
 }
 
 impl Default for Limits {
@@ -229,6 +235,9 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             h2_streams: 100,
             peek_bytes: 64 << 10,
+            feedback_ids: 1_000_000,
+            feedback_items: 60_000,
+            feedback_per_user: 60,
         }
     }
 }
@@ -291,7 +300,7 @@ pub struct Notify {
 }
 
 /// The kinds of notices that a receiver can ask for.
-pub const NOTICE_KINDS: [&str; 16] = [
+pub const NOTICE_KINDS: [&str; 17] = [
     "started",
     "stage",
     "approval",
@@ -307,6 +316,7 @@ pub const NOTICE_KINDS: [&str; 16] = [
     "change",
     "heartbeat",
     "drill",
+    "exposure",
     "summary",
 ];
 

@@ -14,7 +14,7 @@ use crate::judge::Policy;
 use crate::names::{RolloutName, VersionName};
 use crate::rollout::Plan;
 use crate::split::Weight;
-use crate::wire::Protocol;
+use crate::wire::{Protocol, SafetyRules};
 
 /// `[rollouts.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +35,14 @@ pub struct Rollout {
     pub tag_responses: bool,
     /// When stable answers in the canary's place.
     pub fallback: Fallback,
+    /// Whether feedback may name answers here.
+    pub feedback: Feedback,
     /// How much of the canary may be seen in all.
     pub exposure: Exposure,
+    /// What of an answer counts as a safety violation.
+    pub safety: Safety,
+    /// Samples for scorers; `None`: none are taken.
+    pub samples: Option<Samples>,
     /// Where a replayable trace is written.
     pub trace: Option<Trace>,
     /// Most bytes of a request body here: the rollout's own, or that of `[limits]`.
@@ -172,6 +178,53 @@ pub enum Fallback {
     BeforeFirstByte,
 }
 
+/// By what feedback may name an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feedback {
+    /// Answers carry `Serin-Ref`.
+    pub references: bool,
+    /// Request ids and units are remembered.
+    pub remembers: bool,
+}
+
+/// What of an answer counts as a safety violation, in both arms alike. A feedback event `safety` always does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Safety {
+    /// A response header or trailer that says so.
+    pub header: Option<HeaderName>,
+    /// The provider's own content filter stopped the answer.
+    pub content_filter: bool,
+    /// What an answer may not say.
+    pub rules: Option<SafetyRules>,
+}
+
+/// Samples of exchanges for scorers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
+    /// Of exchanges, 0 to 1, in each arm alike.
+    pub share: f64,
+    /// Most that are kept of this rollout.
+    pub keep: usize,
+    /// Most bytes of a request and of an answer.
+    pub bytes: usize,
+    /// What of texts is kept.
+    pub text: SampleText,
+    /// Where each batch is sent to.
+    pub push: Option<Secret>,
+}
+
+/// What a sample keeps of texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SampleText {
+    /// Nothing.
+    None,
+    /// All but what names a person or opens a door.
+    #[default]
+    Redacted,
+    /// As it passed.
+    Full,
+}
+
 /// What tokens cost, in billionths of a dollar a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prices {
@@ -194,6 +247,29 @@ pub struct Exposure {
     pub max_tokens: Option<u64>,
     /// Billionths of a dollar.
     pub max_cost_nano: Option<u64>,
+    /// What happens when one of them is reached.
+    pub on: OnSpent,
+}
+
+/// What happens when an exposure budget is spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnSpent {
+    /// The weight stays, and rises no further.
+    #[default]
+    Hold,
+    /// The canary goes to 0, paused and not latched.
+    Stop,
+}
+
+impl OnSpent {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            OnSpent::Hold => "hold",
+            OnSpent::Stop => "stop",
+        }
+    }
 }
 
 /// Where a replayable trace is written.

@@ -70,6 +70,9 @@ tables! {
         idle: At<Text>,
         h2_streams: At<u64>,
         peek_bytes: At<Text>,
+        feedback_ids: At<u64>,
+        feedback_items: At<u64>,
+        feedback_per_user: At<u64>,
     }
     /// `[drain]`
     Drain {
@@ -113,12 +116,14 @@ tables! {
         salt: At<Hidden>,
         tag_responses: At<bool>,
         fallback: At<Text>,
+        feedback: At<bool>,
         weight: At<f64>,
         limits: RolloutLimits,
         prices: Prices,
         exposure: Exposure,
         trace: Trace,
-        samples: Later,
+        safety: Safety,
+        samples: Samples,
         sessions: Later,
         shadow: Later,
         cohorts: Vec<Cohort>,
@@ -157,6 +162,21 @@ tables! {
         max_requests: At<u64>,
         max_tokens: At<u64>,
         max_cost: At<Scalar>,
+        on: At<Text>,
+    }
+    /// `safety`
+    Safety {
+        header: At<Text>,
+        content_filter: At<bool>,
+        rules: Many<At<Text>>,
+    }
+    /// `samples`
+    Samples {
+        share: At<Text>,
+        keep: At<u64>,
+        bytes: At<Text>,
+        text: At<Text>,
+        push: At<Hidden>,
     }
     /// `trace`
     Trace {

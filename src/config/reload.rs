@@ -56,6 +56,8 @@ pub fn compare(old: &Config, new: &Config) -> Vec<Change> {
     }
     let workers = |config: &Config| config.server.workers.map_or_else(|| "auto".to_owned(), |count| count.to_string());
     differ("server.workers".to_owned(), workers(old), workers(new));
+    let ids = |config: &Config| config.limits.feedback_ids.to_string();
+    differ("limits.feedback_ids".to_owned(), ids(old), ids(new));
     let store = |config: &Config| shown(config.store.as_ref().map(|store| store.path.display()).as_ref());
     differ("store.path".to_owned(), store(old), store(new));
     let format = |config: &Config| format!("{:?}", config.log.format).to_lowercase();

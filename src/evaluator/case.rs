@@ -6,13 +6,15 @@ use std::sync::mpsc::Receiver;
 use sha2::{Digest, Sha256};
 
 use super::distinct::Distinct;
+use super::exposure::{Seen, Spent};
 use super::tracer::TracedJudge;
 use super::view::RolloutView;
 use crate::config;
 use crate::journal::Failure;
 use crate::judge::{Fact, Policy, Verdict};
+use crate::measure::Recorder;
 use crate::names::{Arm, Mono, RolloutName};
-use crate::rollout::{Effect, Exposed, GateNumbers, Numbers, State, Terms};
+use crate::rollout::{Effect, GateNumbers, Numbers, State, Terms};
 use crate::snapshot::{Fixed, Latch, Runtime};
 use crate::split::OpenCohorts;
 
@@ -81,12 +83,10 @@ pub struct Counts {
     pub users: [Distinct; 3],
     /// Drawn arrivals by arm, since the weight changed.
     pub drawn: [u64; 3],
-    /// Distinct units that the canary has served in this release.
-    pub exposed: Distinct,
-    /// Requests that the canary has served in this release.
-    pub exposed_requests: u64,
-    /// What they cost, billionths of a dollar.
-    pub exposed_cost_nano: u64,
+    /// What the canary has been seen by in this release.
+    pub exposed: Seen,
+    /// It was seen by more since this was last kept.
+    pub unkept: bool,
     /// Arms of canary exchanges under way, to charge their cost: only ids of the canary.
     canary_ids: std::collections::HashSet<u64>,
 }
@@ -102,40 +102,18 @@ impl Counts {
                     self.users[arm.index()].add(*user);
                 }
                 if *arm == Arm::Canary {
-                    self.exposed_requests += 1;
+                    self.unkept = true;
+                    self.exposed.requests += 1;
                     if *user != 0 {
-                        self.exposed.add(*user);
+                        self.exposed.users.add(*user);
                     }
                     self.canary_ids.insert(*id);
                 }
             }
             Fact::End { id, end, .. } if self.canary_ids.remove(id) => {
-                self.exposed_cost_nano += end.cost_nano.unwrap_or(0);
+                self.exposed.cost_nano += end.cost_nano.unwrap_or(0);
             }
             _ => {}
-        }
-    }
-
-    /// What the canary has been seen by since the release began.
-    #[must_use]
-    pub fn exposure(&self) -> Exposed {
-        Exposed { users: self.exposed.count(), requests: self.exposed_requests, cost_nano: self.exposed_cost_nano }
-    }
-
-    /// What must survive a restart, as text.
-    #[must_use]
-    pub fn kept(&self) -> String {
-        format!("{} {} {}", self.exposed_requests, self.exposed_cost_nano, self.exposed.text())
-    }
-
-    /// Takes up what [`Counts::kept`] wrote; anything else is left alone.
-    pub fn take_up(&mut self, kept: &str) {
-        let mut words = kept.splitn(3, ' ');
-        let mut number = || words.next().and_then(|word| word.parse().ok());
-        if let (Some(requests), Some(cost)) = (number(), number())
-            && let Some(users) = words.next().and_then(Distinct::parse)
-        {
-            (self.exposed_requests, self.exposed_cost_nano, self.exposed) = (requests, cost, users);
         }
     }
 
@@ -150,9 +128,10 @@ impl Counts {
         self.drawn = [0; 3];
     }
 
-    /// A release began.
-    pub fn release(&mut self) {
-        *self = Self { canary_ids: std::mem::take(&mut self.canary_ids), ..Self::default() };
+    /// A release began; `canary` is the recorder of its canary.
+    pub fn release(&mut self, canary: &Recorder) {
+        let canary_ids = std::mem::take(&mut self.canary_ids);
+        *self = Self { canary_ids, unkept: true, exposed: Seen::new(canary), ..Self::default() };
     }
 }
 
@@ -188,7 +167,7 @@ impl Case {
     pub fn numbers(&self, now: Mono) -> Numbers {
         Numbers {
             gates: self.judge.report(now).iter().map(GateNumbers::from).collect(),
-            exposed: self.counts.exposure(),
+            exposed: self.counts.exposed.numbers(),
             users: self.counts.users.each_ref().map(Distinct::count),
         }
     }
@@ -197,6 +176,24 @@ impl Case {
     #[must_use]
     pub fn policy(&self) -> Arc<crate::judge::Policy> {
         Arc::clone(self.state.policy.as_ref().unwrap_or(&self.fixed.config.policy))
+    }
+
+    /// The recorder of its canary.
+    #[must_use]
+    pub fn canary(&self) -> &Recorder {
+        &self.fixed.targets[Arm::Canary.index()].recorder
+    }
+
+    /// A release begins.
+    pub fn begin_release(&mut self) {
+        let fixed = Arc::clone(&self.fixed);
+        self.counts.release(&fixed.targets[Arm::Canary.index()].recorder);
+    }
+
+    /// The bound of the exposure budget that is reached.
+    #[must_use]
+    pub fn spent(&self) -> Option<Spent> {
+        self.counts.exposed.spent(&self.fixed.config.exposure, self.canary())
     }
 
     /// Takes in one fact.

@@ -174,6 +174,11 @@ type Waiting = (Receiver<Result<u64, Failure>>, Vec<Effect>);
 /// Carries out effects until one has to wait for the disk; returns what is left then.
 fn go_on(case: &mut Case, world: &mut World, effects: Vec<Effect>, now: Mono) -> Result<Option<Waiting>, String> {
     let enters = effects.iter().any(|e| matches!(e, Effect::EnterStage { .. }));
+    // Before the numbers of the start are taken: they are its own.
+    let begins = |record: &Record| record.from == Phase::Idle && record.to != Phase::Idle;
+    if effects.iter().any(|e| matches!(e, Effect::Record(record) if begins(record))) {
+        case.begin_release();
+    }
     // Before a new stage makes the judge forget; but behind the latch, which waits for nothing.
     let wants = effects.iter().any(|e| matches!(e, Effect::Record(record) if record.decision.wants_numbers()));
     let mut numbers = None;
@@ -186,7 +191,7 @@ fn go_on(case: &mut Case, world: &mut World, effects: Vec<Effect>, now: Mono) ->
             Effect::Latch => publish(world, &case.name, case::runtime(&case.state)),
             Effect::Unlatch => {
                 unlatch(world, case);
-                case.counts.release();
+                case.begin_release();
             }
             Effect::Weight { .. } => {
                 publish(world, &case.name, case::runtime(&case.state));
@@ -294,7 +299,7 @@ fn adopt(case: &mut Case, world: &World, now: Mono) {
     case.terms = case::terms(&case.fixed.config);
     case.judge.renew(Arc::clone(&case.fixed.config.policy), now);
     case.judge.record(world.tracing.as_ref(), case.fixed.config.trace.as_ref(), now);
-    case.counts.release();
+    case.begin_release();
 }
 
 /// An owner takes the file's gates into a running rollout: evidence under other gates is other evidence.

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::judge::{Breaker, Policy};
 use crate::measure::gauges::Gauges;
 use crate::measure::ring::{self, Record};
+use crate::measure::{Release, SharedMemory};
 use crate::names::{Arm, Mono};
 use crate::snapshot::{Latch, Live, Rollout};
 use crate::split::{OpenCohorts, Weight};
@@ -76,11 +77,13 @@ struct Watched {
     breaker: Breaker,
     policy: Arc<Policy>,
     weight: Weight,
+    /// Of the newest snapshot that was looked at.
+    release: Option<Release>,
 }
 
 impl Watched {
     fn new(policy: &Arc<Policy>) -> Self {
-        Self { breaker: Breaker::new(policy), policy: Arc::clone(policy), weight: Weight::ZERO }
+        Self { breaker: Breaker::new(policy), policy: Arc::clone(policy), weight: Weight::ZERO, release: None }
     }
 }
 
@@ -88,6 +91,7 @@ impl Watched {
 pub struct Guard {
     parts: Parts,
     watched: HashMap<u32, Watched>,
+    memory: Option<SharedMemory>,
     lost_before: u64,
     unsent: u64,
 }
@@ -96,7 +100,14 @@ impl Guard {
     /// A guard that has seen nothing.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, watched: HashMap::new(), lost_before: 0, unsent: 0 }
+        Self { parts, watched: HashMap::new(), memory: None, lost_before: 0, unsent: 0 }
+    }
+
+    /// Remembers exchanges and units for feedback.
+    #[must_use]
+    pub fn remembering(mut self, memory: SharedMemory) -> Self {
+        self.memory = Some(memory);
+        self
     }
 
     /// Drains until the evaluator's side of the orders is gone.
@@ -121,7 +132,7 @@ impl Guard {
             Order::Gates { slot, policy } => {
                 let watched = self.watched.entry(slot).or_insert_with(|| Watched::new(&policy));
                 if *watched.policy != *policy {
-                    *watched = Watched::new(&policy);
+                    *watched = Watched { release: watched.release, ..Watched::new(&policy) };
                 }
             }
         }
@@ -152,6 +163,10 @@ impl Guard {
                 self.latch(rollout, &tripped.reason);
             }
         }
+        // Behind the breaker: nothing that feedback does delays a latch.
+        if let Some(memory) = self.memory.as_ref().filter(|_| !batch.records.is_empty()) {
+            memory.lock().take_in(&batch.records, |slot| self.watched.get(&slot).and_then(|watched| watched.release));
+        }
         self.hand_on(batch);
     }
 
@@ -159,6 +174,7 @@ impl Guard {
         // The first sight of a rollout: nothing of it has begun under other gates.
         let fresh = || Watched::new(&rollout.fixed.config.policy);
         let watched = self.watched.entry(rollout.fixed.slot).or_insert_with(fresh);
+        watched.release = Some(rollout.fixed.marks.release);
         if watched.weight != rollout.split.weight {
             watched.weight = rollout.split.weight;
             watched.breaker.weight_changed(share(rollout.split.weight));

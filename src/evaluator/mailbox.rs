@@ -71,8 +71,8 @@ pub struct Letter {
 pub enum Ask {
     /// A verb of a person.
     Command(Command),
-    /// A score from outside: `metric` of an exchange of this arm and unit.
-    Score(Score),
+    /// Scores from outside, one letter for all that came together: feedback must not fill the box of people's verbs.
+    Scores(Vec<Score>),
     /// A new file, whose tables are ready.
     Reload(Reload),
     /// A drill has ended.

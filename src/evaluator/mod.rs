@@ -3,6 +3,7 @@
 pub mod case;
 pub mod distinct;
 pub mod effects;
+pub mod exposure;
 pub mod guard;
 pub mod heartbeat;
 pub mod mailbox;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::case::Case;
 use super::view::{
-    Approvals, ArmView, Arms, DrillView, EndpointsView, Exposed, LatchView, PausedView, RolloutView, Share, StageView,
+    Approvals, ArmView, Arms, DrillView, EndpointsView, LatchView, PausedView, RolloutView, Share, StageView,
 };
 use crate::judge::{Outcome, Verdict};
 use crate::measure::Sums;
@@ -43,11 +43,7 @@ pub fn paint(case: &Case, now: Now, heartbeat_age: Duration) -> RolloutView {
         }),
         arms: arms(case, now),
         gates: case.judge.report(now.mono),
-        exposed: Exposed {
-            users: case.counts.exposed.count(),
-            requests: case.counts.exposed_requests,
-            cost_usd: case.counts.exposed_cost_nano as f64 / 1e9,
-        },
+        exposed: case.counts.exposed.view(&case.fixed.config.exposure, case.canary()),
         drill: state.drill.as_ref().map(|drill| DrillView {
             at: drill.at.rfc3339(),
             took_ms: drill.took.as_secs_f64() * 1e3,

@@ -13,6 +13,7 @@ use super::turn::{Evaluator, Known};
 use super::view::Board;
 use crate::clock::Clock;
 use crate::journal::{Evidence, Kept};
+use crate::measure::SharedMemory;
 use crate::names::RolloutName;
 use crate::rollout::Now;
 
@@ -78,10 +79,10 @@ pub fn spawn_evidence(evidence: Evidence) -> io::Result<(Keeping, JoinHandle<()>
 ///
 /// # Errors
 /// No thread could be started.
-pub fn spawn_guard(parts: guard::Parts) -> io::Result<JoinHandle<()>> {
+pub fn spawn_guard(parts: guard::Parts, memory: SharedMemory) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("serin-guard".to_owned()).spawn(move || {
         raise_priority();
-        Guard::new(parts).run();
+        Guard::new(parts).remembering(memory).run();
     })
 }
 

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use super::case::{self, Case};
 use super::effects::{self, World};
+use super::exposure::{self, Seen};
 use super::guard::{BREAKER, Batch};
 use super::heartbeat::Heartbeat;
 use super::mailbox::{Answer, Ask, Command, Drilled, Letter, Refused, Reload};
 use super::picture;
 use super::view::Board;
+use crate::config::OnSpent;
 use crate::journal::Kept;
 use crate::judge::Verdict;
-use crate::names::{Mono, RolloutName};
+use crate::names::{Arm, Mono, RolloutName};
 use crate::rollout::lockstep::{self, Member};
 use crate::rollout::{Actor, Event, Now, Phase, Refusal, RefusalKind, Role, State, Verb, machine};
 use crate::snapshot::{Prepared, Snapshot};
@@ -73,9 +75,9 @@ impl Evaluator {
             let counts = kept.as_ref().filter(|k| same_release(&k.state, &state)).and_then(|k| k.counts.clone());
             let kept = kept.filter(|kept| state.catch_up(&kept.state));
             let mut case = Case::new(Arc::clone(&rollout.fixed), state, now.mono);
-            if let Some(counts) = counts {
-                case.counts.take_up(&counts);
-            }
+            let canary = &rollout.target(Arm::Canary).recorder;
+            case.counts.exposed =
+                counts.and_then(|text| Seen::parse(&text, canary)).unwrap_or_else(|| Seen::new(canary));
             case.judge.record_new(world.tracing.as_ref(), rollout.fixed.config.trace.as_ref(), now.mono);
             take_up(&mut case, &mut world, kept.as_ref(), now);
             cases.push(case);
@@ -181,9 +183,11 @@ impl Evaluator {
                     self.end_drill(at, ended, now);
                 }
             }
-            Ask::Score(score) => {
-                if let Some(case) = self.cases.iter_mut().find(|c| c.name == score.rollout) {
-                    case.observe(&score.fact);
+            Ask::Scores(scores) => {
+                for score in scores {
+                    if let Some(case) = self.cases.iter_mut().find(|c| c.name == score.rollout) {
+                        case.observe(&score.fact);
+                    }
                 }
             }
             Ask::Reload(Reload { prepared, claimed, answer }) => {
@@ -268,7 +272,9 @@ impl Evaluator {
             }
             let case = &mut self.cases[at];
             if case.fixed.config.evaluator.enabled && case.fixed.config.canary.is_some() {
-                let verdict = case.judge.tick(now.mono);
+                let under_trial = matches!(case.state.phase, Phase::Running | Phase::Awaiting);
+                let spent = case.spent().filter(|_| under_trial);
+                let verdict = exposure::held(case.judge.tick(now.mono), spent.as_ref());
                 let waits = case.pending.is_some() && !matches!(verdict, Verdict::Rollback { .. });
                 case.verdict = verdict.clone();
                 if !waits {
@@ -276,6 +282,7 @@ impl Evaluator {
                 }
             }
             if self.cases[at].pending.is_none() {
+                self.mind_exposure(at, now);
                 self.apply_quietly(at, Event::Tick, now);
             }
         }
@@ -334,6 +341,17 @@ impl Evaluator {
             if let Err(why) = effects::carry_out(case, &mut self.world, state, effects, now.mono) {
                 tracing::error!(rollout.name = %case.name, error = %why, "it could not pass the barrier with its group");
             }
+        }
+    }
+
+    /// A budget that is spent, or has room again, is recorded and told once, and heeded.
+    fn mind_exposure(&mut self, at: usize, now: Now) {
+        let case = &self.cases[at];
+        let spent = case.spent();
+        if spent.is_some() || case.state.spent.is_some() {
+            let stops = case.fixed.config.exposure.on == OnSpent::Stop;
+            let spent = spent.map(|spent| (spent.bound.to_owned(), spent.missing().to_string()));
+            self.apply_quietly(at, Event::Exposure { spent, stops }, now);
         }
     }
 
@@ -428,10 +446,11 @@ impl Evaluator {
     }
 
     /// Hands every rollout's evidence on to be written; what finds no room is written the next time.
-    pub fn keep(&self, evidence: &SyncSender<(RolloutName, Kept)>) {
-        for case in self.cases.iter().filter(|c| c.state.has_canary_traffic()) {
-            let kept =
-                Kept { state: case.state.clone(), judge: case.judge.checkpoint(), counts: Some(case.counts.kept()) };
+    pub fn keep(&mut self, evidence: &SyncSender<(RolloutName, Kept)>) {
+        for case in self.cases.iter_mut().filter(|c| c.state.has_canary_traffic() || c.counts.unkept) {
+            case.counts.unkept = false;
+            let counts = Some(case.counts.exposed.text(case.canary()));
+            let kept = Kept { state: case.state.clone(), judge: case.judge.checkpoint(), counts };
             if evidence.try_send((case.name.clone(), kept)).is_err() {
                 tracing::warn!(rollout.name = %case.name, "the evidence was not kept this time: the disk is behind");
             }

@@ -174,8 +174,30 @@ pub struct Exposed {
     pub users: u64,
     /// Requests.
     pub requests: u64,
+    /// Tokens, in and out.
+    pub tokens: u64,
     /// US dollars.
     pub cost_usd: f64,
+    /// The budget; null where there is no bound.
+    #[serde(flatten)]
+    pub bounds: Bounds,
+    /// What happens when it is spent: hold or stop.
+    pub on: &'static str,
+    /// The bound that is reached.
+    pub spent: Option<&'static str>,
+}
+
+/// The exposure budget; null is no bound.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Bounds {
+    /// Distinct units.
+    pub max_users: Option<u64>,
+    /// Requests.
+    pub max_requests: Option<u64>,
+    /// Tokens, in and out.
+    pub max_tokens: Option<u64>,
+    /// US dollars.
+    pub max_cost_usd: Option<f64>,
 }
 
 /// The newest view of every rollout, in the order of the configuration. Written by the evaluator alone.

@@ -100,7 +100,7 @@ pub(super) struct Case {
     pub(super) failing: Option<(f64, f64)>,
     /// Evidence changed since fails were looked for, and since proof was.
     pub(super) changed: bool,
-    unproven: bool,
+    pub(super) unproven: bool,
     lack: Option<Lack>,
     /// Log evidence for not worse, when proof was last looked for.
     pub(super) proof: f64,
@@ -231,6 +231,7 @@ impl Case {
             self.shown = [Sketch::default(), Sketch::default()];
             self.violations = [0; 2];
             self.breaches = 0;
+            self.query = None;
             self.failing = None;
         }
     }
@@ -427,10 +428,24 @@ impl Case {
     fn lack(&mut self, rule: &Rule, bar: f64, elapsed_s: f64) -> Option<Lack> {
         match rule.stat {
             Stat::Zero => None,
-            Stat::Breaches(_) => (self.query.is_none()).then_some(Lack::Data),
+            Stat::Breaches(_) => self.lack_of_query(rule),
             Stat::Mean => self.lack_of_mean(rule, bar, elapsed_s),
             Stat::Rate | Stat::Quantile(_) => self.lack_of_share(bar, elapsed_s),
         }
+    }
+
+    /// A query passes while its newest answer in this stage lies within the promote margin.
+    fn lack_of_query(&self, rule: &Rule) -> Option<Lack> {
+        let Some((stable, canary)) = self.query else { return Some(Lack::Data) };
+        let edge = match rule.promote {
+            Margin::Absolute(by) => stable + by,
+            Margin::Relative(ratio) => stable * ratio,
+        };
+        let outside = match rule.direction {
+            Direction::Higher => canary > edge,
+            Direction::Lower => canary < edge,
+        };
+        outside.then_some(Lack::Estimate { have: canary - stable, most: edge - stable })
     }
 
     fn lack_of_share(&mut self, bar: f64, elapsed_s: f64) -> Option<Lack> {

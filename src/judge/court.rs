@@ -577,6 +577,11 @@ impl Judge {
             };
             let breach = beyond(edge) || rule.limit.is_some_and(beyond);
             case.breaches = if breach { case.breaches + 1 } else { 0 };
+            case.unproven = true;
+            if !breach {
+                // A gate that only holds, holds while it is beyond its margin.
+                case.failing = None;
+            }
         }
     }
 }

@@ -64,6 +64,9 @@ impl Judge {
                     .to_owned()
             }
             (None, None, GateResult::Inconclusive) => "no stage has been entered".to_owned(),
+            (None, None, _) if matches!(rule.stat, Stat::Breaches(_)) => {
+                "within its margin: a plain rule, outside alpha".to_owned()
+            }
             (None, None, _) => format!("proven not worse: log evidence {promote:.1} > {promote_bar:.1}"),
         };
         GateReport {

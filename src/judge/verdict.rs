@@ -126,6 +126,13 @@ pub enum Lack {
         /// Of so many of its last answers.
         answers: u64,
     },
+    /// A bound of the release's exposure is reached.
+    Exposure {
+        /// What the canary has been seen by.
+        have: f64,
+        /// The bound.
+        most: f64,
+    },
 }
 
 impl fmt::Display for Lack {
@@ -145,6 +152,7 @@ impl fmt::Display for Lack {
             Lack::Estimate { have, most } => write!(f, "estimate {have:.4} is above {most:.4}"),
             Lack::Failing { evidence, bar } => write!(f, "fails: log evidence {evidence:.1} > {bar:.1}"),
             Lack::Dropped => f.write_str("records were dropped in the last minute"),
+            Lack::Exposure { have, most } => write!(f, "{have} of {most} spent"),
             Lack::Shared { failed, answers } => write!(f, "stable is failing too: {failed} of {answers} answers"),
         }
     }

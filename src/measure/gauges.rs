@@ -36,11 +36,17 @@ pub enum Limit {
     RequestsPerConnection,
     /// A version's `concurrency`.
     Concurrency,
+    /// `limits.feedback_ids`: an exchange of the last day was forgotten.
+    FeedbackIds,
+    /// `limits.feedback_items`.
+    FeedbackItems,
+    /// `limits.feedback_per_user`.
+    FeedbackPerUser,
 }
 
 impl Limit {
     /// All limits, in the order of [`Limit::index`].
-    pub const ALL: [Limit; 12] = [
+    pub const ALL: [Limit; 15] = [
         Limit::Connections,
         Limit::HeaderRead,
         Limit::HeaderBytes,
@@ -53,6 +59,9 @@ impl Limit {
         Limit::PeekBytes,
         Limit::RequestsPerConnection,
         Limit::Concurrency,
+        Limit::FeedbackIds,
+        Limit::FeedbackItems,
+        Limit::FeedbackPerUser,
     ];
 
     /// Position in [`Limit::ALL`].
@@ -77,6 +86,9 @@ impl Limit {
             Limit::PeekBytes => "peek_bytes",
             Limit::RequestsPerConnection => "requests_per_connection",
             Limit::Concurrency => "concurrency",
+            Limit::FeedbackIds => "feedback_ids",
+            Limit::FeedbackItems => "feedback_items",
+            Limit::FeedbackPerUser => "feedback_per_user",
         }
     }
 }
@@ -103,8 +115,12 @@ pub struct Gauges {
     pub rollbacks: Rollbacks,
     /// The workers' signs of life.
     pub pulses: Pulses,
+    /// Answers of external queries, by rollout, query and result.
+    pub queries: Queries,
 }
 
+/// Most queries and results that are counted apart.
+const QUERIES_MAX: usize = 16_384;
 /// Most pairs of rollout and reason that are counted apart.
 const ROLLBACK_REASONS_MAX: usize = 4_096;
 
@@ -127,6 +143,28 @@ impl Rollbacks {
     pub fn all(&self) -> Vec<(RolloutName, String, u64)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().map(|((rollout, reason), count)| (rollout.clone(), reason.clone(), *count)).collect()
+    }
+}
+
+/// External queries by rollout, query and what came of them. The names are the configuration's.
+#[derive(Debug, Default)]
+pub struct Queries(Mutex<BTreeMap<(RolloutName, String, &'static str), u64>>);
+
+impl Queries {
+    /// A query was answered, or not.
+    pub fn count(&self, rollout: &RolloutName, query: &str, result: &'static str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (rollout.clone(), query.to_owned(), result);
+        if all.len() < QUERIES_MAX || all.contains_key(&key) {
+            *all.entry(key).or_default() += 1;
+        }
+    }
+
+    /// All counts, in the order of names.
+    #[must_use]
+    pub fn all(&self) -> Vec<(RolloutName, String, &'static str, u64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|((rollout, query, result), n)| (rollout.clone(), query.clone(), *result, *n)).collect()
     }
 }
 

@@ -181,6 +181,18 @@ impl Recorder {
         }
     }
 
+    /// Tokens alone, by [`TOKEN_TYPES`].
+    #[must_use]
+    pub fn tokens(&self) -> [u64; TOKEN_TYPES.len()] {
+        let mut sums = [0; TOKEN_TYPES.len()];
+        for shard in &self.shards {
+            for (to, from) in sums.iter_mut().zip(&shard.tokens) {
+                *to += from.load(Ordering::Relaxed);
+            }
+        }
+        sums
+    }
+
     /// Adds up what all workers counted.
     #[must_use]
     pub fn sums(&self) -> Sums {

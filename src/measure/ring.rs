@@ -13,8 +13,18 @@ pub const RING_RECORDS: usize = 1 << 15;
 pub struct Record {
     /// The rollout's number in this process (`snapshot::Route::slot`).
     pub rollout: u32,
+    /// For a start: the request id as [`super::References::id`] hashes it, where it is to be remembered; else 0.
+    pub request: u64,
     /// What happened.
     pub fact: Fact,
+}
+
+impl Record {
+    /// A fact without a request id to remember.
+    #[must_use]
+    pub const fn new(rollout: u32, fact: Fact) -> Self {
+        Self { rollout, request: 0, fact }
+    }
 }
 
 /// The worker's end.
@@ -68,7 +78,7 @@ mod tests {
     fn a_full_ring_drops_and_counts_and_keeps_the_order() {
         let (mut writer, mut reader) = ring(4);
         for id in 0..6 {
-            writer.push(Record { rollout: 0, fact: Fact::FirstByte { id, at: Mono(id) } });
+            writer.push(Record::new(0, Fact::FirstByte { id, at: Mono(id) }));
         }
         assert_eq!(reader.dropped(), 2);
         let ids: Vec<_> = std::iter::from_fn(|| reader.pop())

@@ -99,13 +99,15 @@ pub enum Kind {
     Heartbeat,
     /// A drill ended.
     Drill,
+    /// The exposure budget is spent, or has room again.
+    Exposure,
     /// How everything stands.
     Summary,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Started,
         Kind::Stage,
         Kind::Approval,
@@ -121,6 +123,7 @@ impl Kind {
         Kind::Change,
         Kind::Heartbeat,
         Kind::Drill,
+        Kind::Exposure,
         Kind::Summary,
     ];
 
@@ -143,6 +146,7 @@ impl Kind {
             Kind::Change => "change",
             Kind::Heartbeat => "heartbeat",
             Kind::Drill => "drill",
+            Kind::Exposure => "exposure",
             Kind::Summary => "summary",
         }
     }

@@ -81,6 +81,7 @@ pub fn message(notice: &Notice, seen: Option<&Seen>) -> Option<Message> {
         Tidings::Paused => (Kind::Paused, Severity::Info),
         Tidings::Resumed => (Kind::Resumed, Severity::Info),
         Tidings::ByHand | Tidings::Version | Tidings::Gates => (Kind::Change, Severity::Warning),
+        Tidings::Exposure => (Kind::Exposure, Severity::Warning),
         Tidings::Deadline => (Kind::Deadline, Severity::Warning),
         Tidings::Reminder => (Kind::Reminder, Severity::Warning),
         Tidings::Completed => (Kind::Completed, Severity::Info),
@@ -144,6 +145,7 @@ fn title(notice: &Notice, kind: Kind) -> String {
         Kind::Completed => format!("{name}: {version} serves everybody"),
         Kind::Change => format!("{name}: changed by {}", notice.actor),
         Kind::Drill => format!("{name}: a drill"),
+        Kind::Exposure => format!("{name}: the exposure budget of {version}, at {weight}"),
         Kind::Limit | Kind::Heartbeat | Kind::Summary => name.to_string(),
     }
 }
@@ -219,6 +221,7 @@ pub fn of_record(record: &Record) -> Notice {
         Decision::Gates => Tidings::Gates,
         Decision::Freeze | Decision::Thaw => Tidings::Heartbeat,
         Decision::Drill => Tidings::Drill,
+        Decision::Exposure => Tidings::Exposure,
     };
     let version = record.version.as_ref().map_or("no version", VersionName::as_str);
     let why = if record.reason.is_empty() { "no reason given" } else { record.reason.as_str() };

@@ -312,6 +312,7 @@ impl Measured {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.deadline.reset();
                 if let Some(trailers) = frame.trailers_mut() {
+                    self.exchange.look_at(trailers);
                     headers::clean_trailers(trailers);
                 }
                 // Nothing follows trailers, and nobody polls behind them.

@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::access;
+use super::sampling::Sampling;
 use super::worker::{Routed, Worker};
-use crate::measure::{End, Fact, Flags, Observation, Outcome, Recorder, cost};
-use crate::names::{Arm, Mono};
+use crate::measure::{End, Fact, Flags, Mark, Observation, Outcome, Recorder, cost};
+use crate::names::{Arm, Mono, Wall};
 use crate::split::{Choice, UnitKey};
 use crate::wire::{Ending, Facts, Reader};
 
@@ -18,6 +19,8 @@ pub struct Exchange {
     /// The arm that is charged or credited: that of the choice, also when stable answers in its place.
     charged: Arm,
     started: Mono,
+    /// The unit, and whether chance placed it.
+    unit: (UnitKey, bool),
     /// Named on the ring; 0 when the judge is not told of it.
     id: u64,
     head_at: Option<Mono>,
@@ -26,20 +29,32 @@ pub struct Exchange {
     failed_over: Option<Outcome>,
     reader: Reader,
     told_first_byte: bool,
+    /// A header or trailer of the answer says that it broke a safety rule.
+    violated: bool,
+    /// Where it is a sample.
+    pub sampling: Option<Box<Sampling>>,
     ended: bool,
 }
 
 impl Exchange {
     /// Begins: counted in flight, and the judge is told of the arrival.
     #[must_use]
-    pub fn begin(worker: &Rc<Worker>, routed: &Routed, choice: Choice, unit: UnitKey, started: Mono) -> Self {
+    pub fn begin(
+        worker: &Rc<Worker>,
+        routed: &Routed,
+        choice: Choice,
+        unit: UnitKey,
+        request_id: &[u8],
+        started: Mono,
+    ) -> Self {
         let rollout = routed.rollout();
         let target = rollout.target(choice.arm);
         target.recorder.start(worker.index);
         let id = if rollout.fixed.config.evaluator.enabled && rollout.fixed.config.canary.is_some() {
             let id = worker.next_exchange();
-            worker.tell(
+            worker.tell_start(
                 rollout.fixed.slot,
+                rollout.fixed.marks.request(request_id),
                 Fact::Start { id, at: started, arm: choice.arm, user: unit.0, drawn: choice.drawn },
             );
             id
@@ -51,12 +66,15 @@ impl Exchange {
             routed: routed.clone(),
             charged: choice.arm,
             started,
+            unit: (unit, choice.drawn),
             id,
             head_at: None,
             status: None,
             failed_over: None,
             reader: Reader::default(),
             told_first_byte: false,
+            violated: false,
+            sampling: None,
             ended: false,
         }
     }
@@ -71,6 +89,19 @@ impl Exchange {
     #[must_use]
     pub const fn started(&self) -> Mono {
         self.started
+    }
+
+    /// What feedback must know of it: the arm that is charged or credited, also when stable answered in its place.
+    #[must_use]
+    pub fn mark(&self, now: Mono) -> Mark {
+        let ago = i64::try_from(now.since(self.started).as_millis()).unwrap_or(0);
+        Mark {
+            release: self.routed.rollout().fixed.marks.release,
+            arm: self.charged,
+            drawn: self.unit.1,
+            user: self.unit.0.0,
+            at: Wall(self.worker.clock.wall().0.saturating_sub(ago)),
+        }
     }
 
     /// The canary could not; stable answers in its place and the canary's failure is what counts.
@@ -97,6 +128,13 @@ impl Exchange {
         self.status = Some(status);
         self.head_at = Some(now);
         self.reader = reader;
+    }
+
+    /// Fields of the answer, at its head or behind it: one of them may say that it broke a safety rule.
+    pub fn look_at(&mut self, fields: &HeaderMap) {
+        if let Some(name) = &self.routed.rollout().fixed.config.safety.header {
+            self.violated |= fields.get_all(name).iter().any(says_yes);
+        }
     }
 
     /// Bytes of the body pass. `last` says that the end follows at once.
@@ -170,6 +208,9 @@ impl Exchange {
         let recorder: &Recorder = &target.recorder;
         recorder.observe(self.worker.index, &observation);
         recorder.end(self.worker.index);
+        if let Some(sampling) = self.sampling.take() {
+            sampling.finish(&self.worker, &self.routed, &self.mark(now), &observation);
+        }
         if let Some(access) = &self.worker.access {
             access.log(self.line(&observation, facts));
         }
@@ -190,7 +231,9 @@ impl Exchange {
                     refusal: facts.refusal,
                     tool_called: facts.tool_calls > 0,
                     tool_error: facts.tool_errors > 0,
-                    safety: facts.filtered,
+                    safety: self.violated
+                        || facts.rule_broken
+                        || facts.filtered && self.routed.rollout().fixed.config.safety.content_filter,
                     regeneration: false,
                 },
             };
@@ -208,6 +251,13 @@ impl Drop for Exchange {
             self.settle(outcome, &facts, now);
         }
     }
+}
+
+/// Whether the value of a safety field says that a rule was broken: anything but one of the words for no.
+fn says_yes(value: &HeaderValue) -> bool {
+    let text = value.as_bytes().trim_ascii();
+    let no = ["", "0", "false", "no", "none", "ok", "safe"];
+    !no.iter().any(|no| text.eq_ignore_ascii_case(no.as_bytes()))
 }
 
 /// One outcome for an exchange. The status judges at the head; the end of the stream has the final word: a cut stream, an

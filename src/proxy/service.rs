@@ -17,11 +17,12 @@ use super::forward::{self, Answer, Attempt, Failure};
 use super::headers::Present;
 use super::identity::{self, Caller};
 use super::peek::{self, Peeked};
+use super::sampling::Sampling;
 use super::tag::{self, Ids, Tags};
 use super::tunnel::Tunnel;
 use super::unchosen::Unchosen;
 use super::worker::{Routed, View};
-use super::{head, headers};
+use super::{feedback, head, headers, sampling};
 use crate::config::{Fallback, UnitSource};
 use crate::measure::Outcome;
 use crate::measure::gauges::Limit;
@@ -124,7 +125,11 @@ async fn serve(
     let rollout = routed.rollout();
     let (mut parts, mut incoming) = request.into_parts();
     let ids = Ids::of(&parts.headers, present, worker);
-    let look = looks_into_body(routed, &incoming);
+    let is_sample = sampling::wanted(routed, ids.request_id.as_bytes());
+    let look = Look {
+        sample: is_sample && sampling::wants_text(routed) && !incoming.is_end_stream(),
+        ..looks_into_body(routed, &incoming)
+    };
     let looked = if look == Look::default() {
         Ok(None)
     } else {
@@ -138,7 +143,10 @@ async fn serve(
         }
     };
     let (choice, unit) = choose(connection, routed, &parts, peeked.as_ref());
-    let mut exchange = Exchange::begin(worker, routed, choice, unit, started);
+    let mut exchange = Exchange::begin(worker, routed, choice, unit, ids.request_id.as_bytes(), started);
+    if is_sample {
+        exchange.sampling = Sampling::new(routed, peeked.as_ref());
+    }
     let protocol = rollout.fixed.config.protocol.or_for_path(parts.uri.path());
     let wants_tunnel = present.has(Present::UPGRADE)
         && incoming.is_end_stream()
@@ -222,6 +230,7 @@ fn looks_into_body(routed: &Routed, incoming: &CallerBody) -> Look {
         unit: fixed.config.unit.iter().any(|source| matches!(source, UnitSource::Body(_))),
         replay: fixed.config.fallback == Fallback::BeforeFirstByte,
         rewrite: fixed.targets.iter().any(|target| target.settings.model.is_some()),
+        sample: false,
     }
 }
 
@@ -234,6 +243,8 @@ struct Look {
     replay: bool,
     /// A model's name is put into it.
     rewrite: bool,
+    /// A scorer is to see it.
+    sample: bool,
 }
 
 /// Peeks where the unit can only be found in the body, or where it must be held whole.
@@ -251,7 +262,7 @@ async fn look_into_body(
         && with_caller(connection, parts, claims.as_deref(), None, |caller| {
             identity::needs_body(&config.unit, caller).is_some()
         });
-    if !wanted && !look.replay && !look.rewrite {
+    if !wanted && !look.replay && !look.rewrite && !look.sample {
         return Ok(None);
     }
     let (worker, limits) = (&connection.worker, &routed.config().limits);
@@ -421,7 +432,10 @@ fn downward(
     if head.method != Method::POST {
         reader.open_ended();
     }
+    let transcript = exchange.sampling.as_ref().and_then(|sampling| sampling.transcript());
+    reader.screen(rollout.fixed.config.safety.rules.as_ref(), transcript);
     exchange.head(parts.status, now, reader);
+    exchange.look_at(&parts.headers);
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = if switching { parts.headers.get(header::UPGRADE).cloned() } else { None };
     headers::towards_downstream(&mut parts.headers, present);
@@ -433,6 +447,7 @@ fn downward(
         sent_at: answer.sent_at,
         answered_at: now,
         version: parts.version,
+        reference: feedback::reference(routed, &exchange, now),
     };
     parts.version = Version::HTTP_11;
     if switching && upgrade {

@@ -6,8 +6,8 @@ use http::{HeaderValue, Response, Version};
 
 use super::body::DownBody;
 use super::headers::{
-    Fields, Present, REQUEST_ID, SERIN_ARM, SERIN_ROLLOUT, SERIN_VERSION, SERIN_WHY, SERVER_TIMING, TRACEPARENT, VIA,
-    via,
+    Fields, Present, REQUEST_ID, SERIN_ARM, SERIN_REF, SERIN_ROLLOUT, SERIN_VERSION, SERIN_WHY, SERVER_TIMING,
+    TRACEPARENT, VIA, via,
 };
 use super::worker::{Routed, Worker};
 use crate::names::{Arm, Mono};
@@ -154,6 +154,8 @@ pub struct Tags {
     pub answered_at: Mono,
     /// The version of HTTP that the answer came by.
     pub version: Version,
+    /// What feedback may name the answer by, where it is on.
+    pub reference: Option<HeaderValue>,
 }
 
 impl Tags {
@@ -161,6 +163,9 @@ impl Tags {
     /// upstream sent.
     pub fn put(&self, out: &mut impl Fields) {
         stamp(&self.routed, self.choice, &self.request_id, out);
+        if let Some(reference) = &self.reference {
+            out.set(&SERIN_REF, reference);
+        }
         let us = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let mut text = [0u8; TIMING_MOST];
         let mut at = 0;

@@ -15,9 +15,9 @@ use super::deadlines::Deadlines;
 use crate::clock::Clock;
 use crate::config;
 use crate::measure::Fact;
-use crate::measure::Recorder;
 use crate::measure::gauges::Gauges;
 use crate::measure::ring;
+use crate::measure::{Recorder, SampleSender};
 use crate::snapshot::{Live, LiveCache, Rollout, Snapshot};
 use crate::upstream::Pool;
 
@@ -39,6 +39,8 @@ pub struct Parts {
     pub load: Arc<AtomicUsize>,
     /// The access log, where one is kept.
     pub access: Option<Access>,
+    /// The way of samples.
+    pub samples: Option<SampleSender>,
     /// Seed of its random choices and request ids.
     pub seed: u64,
 }
@@ -63,6 +65,8 @@ pub struct Worker {
     pub claims: ClaimsCache,
     /// The access log, where one is kept.
     pub access: Option<Access>,
+    /// The way of samples.
+    pub samples: Option<SampleSender>,
     live: RefCell<LiveCache>,
     view: RefCell<Rc<View>>,
     ring: RefCell<ring::Writer>,
@@ -137,6 +141,7 @@ impl Worker {
             gauges: parts.gauges,
             claims: ClaimsCache::default(),
             access: parts.access,
+            samples: parts.samples,
             live: RefCell::new(live),
             view: RefCell::new(view),
             ring: RefCell::new(parts.ring),
@@ -174,7 +179,12 @@ impl Worker {
 
     /// Tells the judge; a full ring drops and counts.
     pub fn tell(&self, rollout: u32, fact: Fact) {
-        self.ring.borrow_mut().push(ring::Record { rollout, fact });
+        self.ring.borrow_mut().push(ring::Record::new(rollout, fact));
+    }
+
+    /// Tells the judge of a start, and the memory of feedback its request id's hash (0: none).
+    pub fn tell_start(&self, rollout: u32, request: u64, fact: Fact) {
+        self.ring.borrow_mut().push(ring::Record { rollout, request, fact });
     }
 
     /// A name for an exchange, used once in this process and never 0.

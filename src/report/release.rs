@@ -366,5 +366,6 @@ pub const fn title(decision: Decision) -> &'static str {
         Decision::Freeze => "frozen",
         Decision::Thaw => "thawed",
         Decision::Drill => "drill",
+        Decision::Exposure => "exposure budget",
     }
 }

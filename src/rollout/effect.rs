@@ -125,6 +125,8 @@ pub enum Tidings {
     Drill,
     /// An owner took changed gates into a running rollout.
     Gates,
+    /// The exposure budget is spent, or has room again.
+    Exposure,
 }
 
 /// Why a step was refused; nothing changed.

@@ -42,6 +42,13 @@ pub enum Event {
     HeartbeatLost,
     /// The judge's heartbeat is back.
     HeartbeatFound,
+    /// The exposure budget: spent, or (`None`) with room again.
+    Exposure {
+        /// The bound that is reached and a sentence with the numbers.
+        spent: Option<(String, String)>,
+        /// Whether the canary goes to 0 then; else it only rises no further.
+        stops: bool,
+    },
     /// The configuration names a new canary version. `step` is given the terms of the new file.
     NewVersion(VersionName),
     /// The configuration names no canary any more.

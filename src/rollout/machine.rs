@@ -13,7 +13,7 @@ use crate::rollout::event::{Event, Now};
 use crate::rollout::moves::Draft;
 use crate::rollout::record::Decision;
 use crate::rollout::state::{Lacking, Phase, Proof, State, Terms};
-use crate::rollout::{drill, file, verbs};
+use crate::rollout::{drill, exposure, file, verbs};
 
 /// What a step answers: the next state with what to do, or why nothing changed.
 pub type Outcome = Result<(State, Vec<Effect>), Refusal>;
@@ -54,6 +54,7 @@ pub fn step(terms: &Terms, state: &State, event: Event, now: Now) -> Outcome {
                 draft.quiet()
             }
         }
+        Event::Exposure { spent, stops } => exposure::exposure(draft, spent, stops),
         Event::NewVersion(version) => file::new_version(draft, version)?,
         Event::CanaryRemoved => file::canary_removed(draft),
         Event::PromotedInConfig => file::promoted(draft)?,

@@ -7,6 +7,7 @@ pub mod calendar;
 mod drill;
 pub mod effect;
 pub mod event;
+mod exposure;
 mod file;
 #[cfg(test)]
 mod groups;

@@ -104,6 +104,8 @@ pub enum Decision {
     Thaw,
     /// A drill ended.
     Drill,
+    /// The exposure budget is spent, or has room again.
+    Exposure,
 }
 
 impl Decision {
@@ -135,6 +137,7 @@ impl Decision {
             Decision::Freeze => "freeze",
             Decision::Thaw => "thaw",
             Decision::Drill => "drill",
+            Decision::Exposure => "exposure",
         }
     }
 

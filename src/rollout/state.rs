@@ -130,6 +130,9 @@ pub struct State {
     pub heartbeat_lost: bool,
     /// How often each version was rolled back; the 64 latest versions.
     pub rollbacks: Vec<(VersionName, u32)>,
+    /// The bound of the exposure budget that was found spent; `None` while there is room.
+    #[serde(default)]
+    pub spent: Option<String>,
     /// The hash of the gates in force.
     pub gates: String,
     /// The gates in force since the start, frozen as the plan is; `None` when idle.
@@ -248,6 +251,7 @@ impl State {
             auto_start: starts_itself(terms),
             heartbeat_lost: false,
             rollbacks: Vec::new(),
+            spent: None,
             gates: String::new(),
             policy: None,
             drill: None,

@@ -219,7 +219,7 @@ fn step_back(mut draft: Draft<'_>, actor: &Actor, reason: &str) -> (State, Vec<E
 }
 
 /// Stands at a weight that is no stage's.
-fn stand_at(draft: &mut Draft<'_>, weight: Weight, by: &str, why: &str) {
+pub(crate) fn stand_at(draft: &mut Draft<'_>, weight: Weight, by: &str, why: &str) {
     draft.forget();
     let from = draft.state.paused.as_ref().map_or(draft.state.phase, |p| p.from);
     draft.state.phase = Phase::Paused;

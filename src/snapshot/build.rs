@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
 
-use super::table::{Fixed, Rollout, RouteTable, Runtime, Snapshot, Target};
+use super::table::{Fixed, Marks, Rollout, RouteTable, Runtime, Snapshot, Target};
 use crate::config;
-use crate::measure::Recorders;
+use crate::measure::{Recorders, References, Release};
 use crate::names::{Arm, RolloutName};
 use crate::split::Seed;
 use crate::tls::TlsError;
@@ -19,6 +19,7 @@ pub struct Builder {
     recorders: Arc<Recorders>,
     /// The installation's secret (of the store or the fleet); empty without one.
     secret: Box<[u8]>,
+    references: Arc<References>,
     /// Names by slot.
     slots: Mutex<Vec<RolloutName>>,
 }
@@ -27,7 +28,21 @@ impl Builder {
     /// A builder on these registries.
     #[must_use]
     pub fn new(endpoints: Arc<Registry>, recorders: Arc<Recorders>, secret: &[u8]) -> Self {
-        Self { endpoints, recorders, secret: secret.into(), slots: Mutex::default() }
+        let references = Arc::new(References::new(secret));
+        Self { endpoints, recorders, secret: secret.into(), references, slots: Mutex::default() }
+    }
+
+    /// Seals references for feedback so: for an installation without a secret, which must not use none.
+    #[must_use]
+    pub fn sealing(mut self, references: References) -> Self {
+        self.references = Arc::new(references);
+        self
+    }
+
+    /// What seals references and hashes request ids.
+    #[must_use]
+    pub fn references(&self) -> Arc<References> {
+        Arc::clone(&self.references)
     }
 
     fn slot(&self, name: &RolloutName) -> u32 {
@@ -65,6 +80,16 @@ impl Builder {
         Seed::derive(secret, purpose, rollout.name.as_str(), version)
     }
 
+    fn marks(&self, rollout: &config::Rollout) -> Marks {
+        let canary = rollout.canary.as_ref().map_or("", |canary| canary.name.as_str());
+        Marks {
+            references: Arc::clone(&self.references),
+            release: Release::new(rollout.name.as_str(), canary),
+            seals: rollout.feedback.references,
+            remembers: rollout.feedback.remembers,
+        }
+    }
+
     fn fixed(&self, rollout: &Arc<config::Rollout>) -> Result<Fixed, TlsError> {
         let stable = Arc::new(rollout.stable.clone());
         let canary = rollout.canary.clone().map_or_else(|| Arc::clone(&stable), Arc::new);
@@ -91,6 +116,7 @@ impl Builder {
             slot: self.slot(&rollout.name),
             name_header: header_value(rollout.name.as_str()),
             key_seed: self.seed(rollout, "unit key"),
+            marks: self.marks(rollout),
             targets: [
                 target(Arm::Stable, &stable, stable_cluster),
                 target(Arm::Baseline, &stable, baseline_cluster),

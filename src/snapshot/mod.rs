@@ -7,4 +7,4 @@ pub mod table;
 
 pub use build::{BuildError, Builder, Prepared};
 pub use live::{Live, LiveCache};
-pub use table::{Fixed, Latch, Rollout, RouteTable, Runtime, Snapshot, Target};
+pub use table::{Fixed, Latch, Marks, Rollout, RouteTable, Runtime, Snapshot, Target};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::config;
-use crate::measure::Recorder;
+use crate::measure::{Recorder, References, Release};
 use crate::names::{Arm, VersionName, Wall};
 use crate::split::{self, Choice, OpenCohorts, Seed, Unit, Weight};
 use crate::upstream::Cluster;
@@ -58,8 +58,31 @@ pub struct Fixed {
     pub name_header: HeaderValue,
     /// Seed of the keyed hashes by which statistics know units.
     pub key_seed: Seed,
+    /// By what feedback names its answers.
+    pub marks: Marks,
     /// By [`Arm::index`].
     pub targets: [Target; 3],
+}
+
+/// By what feedback names the answers of a rollout.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    /// Seals and hashes; one for the process.
+    pub references: Arc<References>,
+    /// The number of this rollout and its canary.
+    pub release: Release,
+    /// Answers carry `Serin-Ref`.
+    pub seals: bool,
+    /// Request ids are remembered.
+    pub remembers: bool,
+}
+
+impl Marks {
+    /// The key under which a request id is remembered; 0 where none is.
+    #[must_use]
+    pub fn request(&self, id: &[u8]) -> u64 {
+        if self.remembers { self.references.id(id) } else { 0 }
+    }
 }
 
 /// Where an arm's requests go and how its answers are marked.

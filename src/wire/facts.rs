@@ -140,6 +140,8 @@ pub struct Facts {
     pub refusal: bool,
     /// A content filter stopped the answer or its prompt.
     pub filtered: bool,
+    /// A safety rule of the rollout was broken by what the answer says.
+    pub rule_broken: bool,
     /// A whole answer without content, tool call or refusal.
     pub empty: bool,
     /// The body is, or ends in, an error.

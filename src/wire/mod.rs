@@ -24,6 +24,8 @@ pub mod history;
 mod mcp;
 mod openai;
 pub mod reader;
+mod safety;
+mod said;
 mod scan;
 pub mod schema;
 mod sse;
@@ -31,3 +33,4 @@ mod tally;
 
 pub use facts::{Dialect, Ending, Facts, Finish, Protocol};
 pub use reader::Reader;
+pub use safety::{RULES_MAX, SafetyRules, Transcript};

@@ -5,6 +5,7 @@ use super::dialect;
 use super::document::Document;
 use super::events::Events;
 use super::facts::{Dialect, Ending, Facts, Protocol};
+use super::safety::{SafetyRules, Screen, Transcript};
 use super::schema::Schema;
 use crate::names::Mono;
 
@@ -46,6 +47,18 @@ pub(crate) enum Plain {
     Events(Box<Events>),
     /// A document.
     Document(Box<Document>),
+    /// Any of them, and safety rules beside it.
+    Screened(Box<(Screen, Plain)>),
+}
+
+impl Plain {
+    fn bare(&self) -> &Plain {
+        if let Plain::Screened(both) = self { both.1.bare() } else { self }
+    }
+
+    fn bare_mut(&mut self) -> &mut Plain {
+        if let Plain::Screened(both) = self { both.1.bare_mut() } else { self }
+    }
 }
 
 impl Reader {
@@ -76,9 +89,20 @@ impl Reader {
     /// Says what shape the request wants the answer's text to have. To be told before the first byte.
     pub fn expect(&mut self, schema: Schema) {
         if let Tap::Plain(plain) | Tap::Waiting(plain, _) = &mut self.tap
-            && let Plain::Waiting(_, _, _, expected) = plain
+            && let Plain::Waiting(_, _, _, expected) = plain.bare_mut()
         {
             *expected = Some(Box::new(schema));
+        }
+    }
+
+    /// Watches what the answer says for broken rules, and writes it down, where this reader looks at the bytes at all.
+    pub fn screen(&mut self, rules: Option<&SafetyRules>, transcript: Option<Transcript>) {
+        if rules.is_none() && transcript.is_none() {
+            return;
+        }
+        if let Tap::Plain(plain) | Tap::Waiting(plain, _) = &mut self.tap {
+            let screen = Screen::new(rules.cloned(), transcript);
+            *plain = Plain::Screened(Box::new((screen, std::mem::take(plain))));
         }
     }
 
@@ -124,7 +148,7 @@ impl Reader {
             Tap::Packed(packed) => packed.timed(),
             Tap::Silent | Tap::Undecoded | Tap::Waiting(..) => None,
         };
-        match plain {
+        match plain.map(Plain::bare) {
             Some(Plain::Events(events)) if events.awaits_tokens() => events.first_token_at(),
             _ => self.first_byte_at,
         }
@@ -171,6 +195,7 @@ impl Plain {
             Plain::Silent | Plain::Waiting(..) => 0,
             Plain::Events(events) => size_of::<Events>() + events.kept(),
             Plain::Document(document) => size_of::<Document>() + document.kept(),
+            Plain::Screened(both) => both.0.kept() + both.1.kept(),
         }
     }
 
@@ -196,6 +221,10 @@ impl Plain {
                     *self = Plain::Silent;
                 }
             }
+            Plain::Screened(both) => {
+                both.0.feed(bytes);
+                both.1.chunk(bytes, now);
+            }
             Plain::Silent | Plain::Waiting(..) => (),
         }
     }
@@ -216,6 +245,10 @@ impl Plain {
             }
             Plain::Events(events) => events.finish(ending, owed, now),
             Plain::Document(document) => document.finish(ending),
+            Plain::Screened(both) => {
+                let (screen, plain) = *both;
+                Facts { rule_broken: screen.finish(), ..plain.finish(ending, owed, now) }
+            }
         }
     }
 }

@@ -3,7 +3,9 @@
 
 mod cohort_stages;
 mod corpus;
+mod exposure;
 mod failures;
+mod feedback;
 mod floods;
 mod frames;
 mod framing;
@@ -12,6 +14,9 @@ mod http2;
 mod limits;
 mod mutual_tls;
 mod proxy_protocol;
+mod queries;
+mod safety;
+mod samples;
 mod sums;
 #[expect(dead_code, unused_imports, reason = "words of a language that the tests grow into")]
 mod support;

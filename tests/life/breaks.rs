@@ -92,7 +92,7 @@ fn one_break(seed: u64, hung: bool) -> Saw {
                 Fact::End { id, at, end: End::plain(outcome, status) }
             };
             let ring = dice.next() as usize % 2;
-            bench.rings[ring].push(Record { rollout: slot, fact });
+            bench.rings[ring].push(Record::new(slot, fact));
         }
         bench.guard.turn();
         if step.is_multiple_of(5) {

@@ -83,7 +83,7 @@ impl Walk {
         let (at, id) = (self.bench.clock.now(), self.id);
         let known = at.plus(Duration::from_millis(100));
         for fact in [Fact::Start { id, at, arm, user, drawn }, Fact::End { id, at: known, end }] {
-            self.bench.rings[0].push(Record { rollout: self.slot, fact });
+            self.bench.rings[0].push(Record::new(self.slot, fact));
         }
     }
 

@@ -76,7 +76,7 @@ fn failures(bench: &mut Bench, first: u64, count: u64) {
             let outcome = if status == 200 { Outcome::Success } else { Outcome::UpstreamError };
             let end = End::plain(outcome, status);
             for fact in [Fact::Start { id, at, arm, user: id, drawn: true }, Fact::End { id, at, end }] {
-                bench.rings[0].push(Record { rollout: slot, fact });
+                bench.rings[0].push(Record::new(slot, fact));
             }
         }
         bench.clock.advance(Duration::from_millis(10));
