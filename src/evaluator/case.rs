@@ -54,6 +54,8 @@ pub struct Case {
     pub view: Option<(Mono, Arc<RolloutView>)>,
     /// Something that people see has changed since the last picture.
     pub changed: bool,
+    /// A fact has come since then: the numbers have changed.
+    pub heard: bool,
 }
 
 /// The way back to who asked.
@@ -157,6 +159,7 @@ impl Case {
             drill_waits: Vec::new(),
             view: None,
             changed: true,
+            heard: false,
             fixed,
             state: state.resume(now),
         }
@@ -198,6 +201,7 @@ impl Case {
 
     /// Takes in one fact.
     pub fn observe(&mut self, fact: &Fact) {
+        self.heard = true;
         self.judge.observe(fact);
         self.counts.see(fact);
     }

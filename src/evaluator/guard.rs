@@ -2,7 +2,6 @@
 //!
 //! A thread of its own, so that a canary that simply breaks is cut while the evaluator hangs (design section 10).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
@@ -90,7 +89,8 @@ impl Watched {
 /// The guard's state between two drains.
 pub struct Guard {
     parts: Parts,
-    watched: HashMap<u32, Watched>,
+    /// By the rollout's slot: slots are small numbers, given in order.
+    watched: Vec<Option<Watched>>,
     memory: Option<SharedMemory>,
     lost_before: u64,
     unsent: u64,
@@ -100,7 +100,7 @@ impl Guard {
     /// A guard that has seen nothing.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, watched: HashMap::new(), memory: None, lost_before: 0, unsent: 0 }
+        Self { parts, watched: Vec::new(), memory: None, lost_before: 0, unsent: 0 }
     }
 
     /// Remembers exchanges and units for feedback.
@@ -125,12 +125,12 @@ impl Guard {
     fn heed(&mut self, order: Order) {
         match order {
             Order::StageEntered { slot, weight, at } => {
-                if let Some(watched) = self.watched.get_mut(&slot) {
+                if let Some(watched) = of(&mut self.watched, slot) {
                     watched.breaker.stage_entered(weight, at);
                 }
             }
             Order::Gates { slot, policy } => {
-                let watched = self.watched.entry(slot).or_insert_with(|| Watched::new(&policy));
+                let watched = self.watched(slot, &policy);
                 if *watched.policy != *policy {
                     *watched = Watched { release: watched.release, ..Watched::new(&policy) };
                 }
@@ -149,7 +149,7 @@ impl Guard {
         }
         let batch = self.drain();
         for record in &batch.records {
-            if let Some(watched) = self.watched.get_mut(&record.rollout) {
+            if let Some(watched) = of(&mut self.watched, record.rollout) {
                 watched.breaker.observe(&record.fact);
             }
         }
@@ -158,22 +158,30 @@ impl Guard {
             if rollout.split.latched || !rollout.fixed.config.evaluator.enabled {
                 continue;
             }
-            let tripped = self.watched.get_mut(&rollout.fixed.slot).and_then(|w| w.breaker.tick(now));
+            let tripped = of(&mut self.watched, rollout.fixed.slot).and_then(|w| w.breaker.tick(now));
             if let Some(tripped) = tripped {
                 self.latch(rollout, &tripped.reason);
             }
         }
         // Behind the breaker: nothing that feedback does delays a latch.
         if let Some(memory) = self.memory.as_ref().filter(|_| !batch.records.is_empty()) {
-            memory.lock().take_in(&batch.records, |slot| self.watched.get(&slot).and_then(|watched| watched.release));
+            let release = |slot: u32| self.watched.get(slot as usize)?.as_ref()?.release;
+            memory.lock().take_in(&batch.records, release);
         }
         self.hand_on(batch);
     }
 
+    /// At the first sight of a rollout nothing of it has begun under other gates.
+    fn watched(&mut self, slot: u32, policy: &Arc<Policy>) -> &mut Watched {
+        let slot = slot as usize;
+        if slot >= self.watched.len() {
+            self.watched.resize_with(slot + 1, || None);
+        }
+        self.watched[slot].get_or_insert_with(|| Watched::new(policy))
+    }
+
     fn watch(&mut self, rollout: &Rollout) {
-        // The first sight of a rollout: nothing of it has begun under other gates.
-        let fresh = || Watched::new(&rollout.fixed.config.policy);
-        let watched = self.watched.entry(rollout.fixed.slot).or_insert_with(fresh);
+        let watched = self.watched(rollout.fixed.slot, &rollout.fixed.config.policy);
         watched.release = Some(rollout.fixed.marks.release);
         if watched.weight != rollout.split.weight {
             watched.weight = rollout.split.weight;
@@ -240,6 +248,10 @@ impl Guard {
             self.parts.gauges.observations_dropped.fetch_add(lost, Ordering::Relaxed);
         }
     }
+}
+
+fn of(watched: &mut [Option<Watched>], slot: u32) -> Option<&mut Watched> {
+    watched.get_mut(slot as usize)?.as_mut()
 }
 
 /// A weight as the share of units, 0 to 1.

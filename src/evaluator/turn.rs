@@ -25,8 +25,11 @@ use crate::snapshot::{Prepared, Snapshot};
 pub const TICK_EVERY: Duration = Duration::from_millis(250);
 /// Pictures are painted after every change, and this often.
 const PAINT_EVERY: Duration = Duration::from_secs(1);
-/// The same where no canary has traffic.
+/// The same where no canary has traffic, or none came.
 const PAINT_IDLE_EVERY: Duration = Duration::from_secs(5);
+/// Of pictures that are only due, a third are painted in one turn, or so few: a hundred at once would be one long turn a second.
+const PAINTS_OF: usize = 3;
+const PAINTS_LEAST: usize = 8;
 
 /// The remedy of a reload that met a disk that hangs.
 const AGAIN: &str = "nothing of the file is in force; reload again when the disk answers";
@@ -52,6 +55,8 @@ pub struct Evaluator {
     last_turn: Option<Mono>,
     posted: usize,
     last_tick: Option<Mono>,
+    /// Where the case of a rollout's slot was last found.
+    places: Vec<usize>,
 }
 
 impl Evaluator {
@@ -82,7 +87,16 @@ impl Evaluator {
             take_up(&mut case, &mut world, kept.as_ref(), now);
             cases.push(case);
         }
-        let mut this = Self { cases, world, board, heartbeat, last_turn: None, posted: usize::MAX, last_tick: None };
+        let mut this = Self {
+            cases,
+            world,
+            board,
+            heartbeat,
+            last_turn: None,
+            posted: usize::MAX,
+            last_tick: None,
+            places: Vec::new(),
+        };
         this.tick(now);
         for case in &mut this.cases {
             effects::settle_at_start(case, &mut this.world, now.mono);
@@ -136,8 +150,8 @@ impl Evaluator {
 
     fn observe(&mut self, batch: &Batch, now: Now) {
         for record in &batch.records {
-            if let Some(case) = self.cases.iter_mut().find(|c| c.fixed.slot == record.rollout) {
-                case.observe(&record.fact);
+            if let Some(at) = self.place(record.rollout) {
+                self.cases[at].observe(&record.fact);
             }
         }
         if batch.dropped > 0 {
@@ -147,17 +161,29 @@ impl Evaluator {
         }
     }
 
+    /// Where the case of a slot is. Looked up, not looked for: with a hundred rollouts each record met fifty others first.
+    fn place(&mut self, slot: u32) -> Option<usize> {
+        let is_here = |at: &usize| self.cases.get(*at).is_some_and(|case| case.fixed.slot == slot);
+        let index = slot as usize;
+        if let Some(at) = self.places.get(index).copied().filter(is_here) {
+            return Some(at);
+        }
+        let at = self.cases.iter().position(|case| case.fixed.slot == slot)?;
+        if index >= self.places.len() {
+            self.places.resize(index + 1, usize::MAX);
+        }
+        self.places[index] = at;
+        Some(at)
+    }
+
     /// A latch that the guard or an abort has published is taken into the state before anything else is published.
     fn adopt_latches(&mut self, now: Now) {
         let snapshot = self.world.live.load();
-        for at in 0..self.cases.len() {
-            let case = &self.cases[at];
-            let Some(latch) = snapshot.rollout(case.name.as_str()).and_then(|r| r.runtime.latch.clone()) else {
+        for rollout in &snapshot.rollouts {
+            let Some(latch) = &rollout.runtime.latch else { continue };
+            let Some(at) = self.place(rollout.fixed.slot).filter(|at| self.cases[*at].state.latch.is_none()) else {
                 continue;
             };
-            if case.state.latch.is_some() {
-                continue;
-            }
             let event = if latch.actor == BREAKER {
                 Event::Tripped { reason: latch.reason.clone() }
             } else {
@@ -276,7 +302,10 @@ impl Evaluator {
                 let spent = case.spent().filter(|_| under_trial);
                 let verdict = exposure::held(case.judge.tick(now.mono), spent.as_ref());
                 let waits = case.pending.is_some() && !matches!(verdict, Verdict::Rollback { .. });
-                case.verdict = verdict.clone();
+                if case.verdict != verdict {
+                    case.verdict = verdict.clone();
+                    case.heard = true;
+                }
                 if !waits {
                     self.apply_quietly(at, Event::Judged(verdict), now);
                 }
@@ -457,15 +486,18 @@ impl Evaluator {
         }
     }
 
-    /// Paints what changed, and everything now and then: a rollout with canary traffic each second, others rarely.
+    /// Paints what changed at once, and the numbers now and then: where a canary's traffic came each second, else rarely; a
+    /// part of the rollouts at each turn.
     fn paint(&mut self, now: Now) {
         let (mut painted, mut ready) = (false, Vec::new());
+        let mut left = self.cases.len().div_ceil(PAINTS_OF).max(PAINTS_LEAST);
         for case in &mut self.cases {
-            let often = if case.state.has_canary_traffic() { PAINT_EVERY } else { PAINT_IDLE_EVERY };
-            let due = case.view.as_ref().is_none_or(|(at, _)| now.mono.since(*at) >= often);
+            let often = if case.heard && case.state.has_canary_traffic() { PAINT_EVERY } else { PAINT_IDLE_EVERY };
+            let due = case.view.as_ref().is_none_or(|(at, _)| left > 0 && now.mono.since(*at) >= often);
             if due || case.changed || !case.settled.is_empty() {
+                left = left.saturating_sub(1);
                 let view = Arc::new(picture::paint(case, now, Duration::ZERO));
-                case.changed = false;
+                (case.changed, case.heard) = (false, false);
                 for (answer, result) in case.settled.drain(..) {
                     let said = result.map(|then| then.unwrap_or_else(|| Arc::clone(&view)));
                     ready.push((answer, said.map_err(Refused::Unavailable)));

@@ -60,8 +60,10 @@ impl Merge {
         let before = self.waiting.len();
         let all = tick.facts.len();
         let until = self.until;
+        // Before anything was handed on nothing is late, not even what became known at the very start.
+        let in_time = |fact: &Fact| fact.known() > until || until == Mono(0);
         let own = u64::from(tick.replica) << REPLICA_SHIFT;
-        self.waiting.extend(tick.facts.into_iter().filter(|fact| fact.known() > until).map(|fact| named(fact, own)));
+        self.waiting.extend(tick.facts.into_iter().filter(in_time).map(|fact| named(fact, own)));
         let late = (all - (self.waiting.len() - before)) as u64;
         self.late += late;
         late

@@ -1,6 +1,7 @@
 //! HTTP/2 frames that no good client sends, by prior knowledge and over TLS: the server answers as RFC 9113 says, sends
 //! nothing of it up, and serves the next connection.
 
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -15,9 +16,6 @@ enum Want {
     Connection(&'static [u32]),
     /// A stream error with one of these codes, which a server may raise to the connection (section 5.4.2).
     Stream(&'static [u32]),
-    /// The same from a peer that is still sending: bytes that nobody reads any more make a reset of the connection's end,
-    /// and that may outrun the words.
-    StreamOrCut(&'static [u32]),
     /// A malformed message: a stream error, or an answer of 4xx (section 8.1.1).
     Malformed,
     /// Nothing: the request is answered.
@@ -29,8 +27,6 @@ impl Want {
         match (self, verdict) {
             (Want::Connection(codes), Verdict::Goaway(code))
             | (Want::Stream(codes), Verdict::Reset(code) | Verdict::Goaway(code)) => codes.contains(&code),
-            (Want::StreamOrCut(codes), Verdict::Reset(code) | Verdict::Goaway(code)) => codes.contains(&code),
-            (Want::StreamOrCut(_), Verdict::Closed) => true,
             (Want::Malformed, Verdict::Reset(code) | Verdict::Goaway(code)) => code == PROTOCOL_ERROR,
             (Want::Malformed, Verdict::Status(status)) => (400..500).contains(&status),
             (Want::Served, Verdict::Status(200)) => true,
@@ -48,6 +44,10 @@ struct Server {
 impl Server {
     fn new(tls: bool, limits: &str) -> Self {
         let upstream = Upstream::ok();
+        Self::before(upstream.addr, upstream, tls, limits)
+    }
+
+    fn before(addr: SocketAddr, upstream: Upstream, tls: bool, limits: &str) -> Self {
         let certificate = Certificate::new();
         let mut text = limits.to_owned();
         if tls {
@@ -57,7 +57,7 @@ impl Server {
                 certificate.key.display()
             ));
         }
-        let proxy = Proxy::start(&format!("{text}{}", chat("", &stable(upstream.addr, ""))));
+        let proxy = Proxy::start(&format!("{text}{}", chat("", &stable(addr, ""))));
         let tls = tls.then(|| certificate.client(&["h2"], &[&rustls::version::TLS13]));
         Self { proxy, upstream, tls }
     }
@@ -188,6 +188,27 @@ fn frames_out_of_shape_end_the_connection() {
 }
 
 #[test]
+fn more_data_than_the_window_is_ended() {
+    // Nobody accepts, so nobody reads: no window opens again once the kernel's buffers are full.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    for tls in [false, true] {
+        let server = Server::before(mute.local_addr().unwrap(), Upstream::ok(), tls, "");
+        let mut frames = server.open();
+        frames.request(1, END_HEADERS, "/never", &[]);
+        let data = frame(DATA, 0, 1, &[b'x'; 16 << 10]).repeat(64);
+        let taken = (0..64).take_while(|_| frames.try_send(&data)).count();
+        assert!(taken < 64, "64 MiB went into a window of one");
+        // Bytes that nobody reads any more make a reset of the connection's end, and that may outrun the words.
+        let verdict = frames.verdict(1);
+        let codes = [FLOW_CONTROL_ERROR];
+        let named = matches!(verdict, Verdict::Reset(code) | Verdict::Goaway(code) if codes.contains(&code));
+        assert!(named || verdict == Verdict::Closed, "{verdict:?}");
+        assert!(frames.ends());
+        server.ends_empty();
+    }
+}
+
+#[test]
 fn streams_out_of_order_are_ended() {
     both("", |server| {
         // A body that is not over when its stream goes wrong reaches upstream as one that was cut.
@@ -244,11 +265,6 @@ fn streams_out_of_order_are_ended() {
                 ("a stream's window that overflows", Want::Stream(&[FLOW_CONTROL_ERROR]), &|f| {
                     f.request(1, END_HEADERS, "/never", &[]);
                     f.frame(WINDOW_UPDATE, 0, 1, &0x7fff_ffff_u32.to_be_bytes());
-                }),
-                ("more data than the window", Want::StreamOrCut(&[FLOW_CONTROL_ERROR]), &|f| {
-                    f.request(1, END_HEADERS, "/never", &[]);
-                    // The connection's window is 1 MiB, a stream's a quarter of it.
-                    f.send(frame(DATA, 0, 1, &[b'x'; 16 << 10]).repeat(300));
                 }),
                 // What must be let through.
                 ("a frame of a kind that nobody knows", Want::Served, &|f| {
