@@ -24,7 +24,7 @@ use crate::measure::sample::samples;
 use crate::measure::{Gauges, Recorders, References, SampleStore, SharedMemory, ring};
 use crate::names::RolloutName;
 use crate::proxy::access::Access;
-use crate::proxy::listener::{self, HANDED, WorkerHandle};
+use crate::proxy::listener::{Door, HANDED, WorkerHandle};
 use crate::proxy::{self, Shutdown, fence, worker};
 use crate::snapshot::{Builder, Live, Runtime};
 use crate::upstream::{Registry, health};
@@ -59,7 +59,7 @@ pub struct Serin {
 pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Serin, StartError> {
     raise_descriptors();
     let config = Arc::new(config);
-    let sockets = bind_all(&config)?;
+    let mut sockets = bind_all(&config)?;
     let secret = match &config.store {
         Some(store) => store_secret(&store.path)?,
         None => Vec::new(),
@@ -161,6 +161,14 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         }
     };
     let (sampler, sampled) = samples();
+    let listening: Vec<_> = sockets.listeners.iter().map(|(_, l)| Arc::clone(l)).collect();
+    let door = |listeners: &mut Vec<_>, handles: &mut Vec<WorkerHandle>| Door {
+        sockets: std::mem::take(listeners),
+        workers: std::mem::take(handles),
+        live: live.clone(),
+        gauges: Arc::clone(&gauges),
+        stop: stop_seen.clone(),
+    };
     for (index, (ring, asked)) in rings.into_iter().zip(asked).enumerate() {
         let (connections, handed) = mpsc::channel(HANDED);
         let load = Arc::default();
@@ -177,8 +185,10 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
             samples: Some(sampler.clone()),
             seed: xxhash_rust::xxh3::xxh3_64_with_seed(&seed, index as u64),
         };
+        // The only worker accepts too: nothing is handed from thread to thread.
+        let door = (workers == 1).then(|| door(&mut sockets.listeners, &mut handles));
         let shutdown = shutdown_seen.clone();
-        let work = move || proxy::thread::run(parts, handed, asked, shutdown);
+        let work = move || proxy::thread::run(parts, handed, door, asked, shutdown);
         worker_threads.push(spawn(&format!("serin-worker-{index}"), work)?);
     }
     drop(access);
@@ -189,7 +199,6 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         move || health::run(registry, clusters_seen, clock, stop)
     })?);
 
-    let listening: Vec<_> = sockets.listeners.iter().map(|(_, l)| Arc::clone(l)).collect();
     let control = Arc::new(Control {
         path,
         builder,
@@ -249,15 +258,14 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         let stop = queries_seen;
         move || admin::queries::run(asks, stop)
     })?);
-    others.push(spawn_local("serin-accept", {
-        let (live, gauges) = (live.clone(), Arc::clone(&gauges));
-        let listeners = sockets.listeners;
-        move || async move {
-            if let Err(error) = listener::accept_all(listeners, handles, live, gauges, stop_seen).await {
+    if workers > 1 {
+        let door = door(&mut sockets.listeners, &mut handles);
+        others.push(spawn_local("serin-accept", move || async move {
+            if let Err(error) = door.accept_all().await {
                 tracing::error!(error = %error, "accepting has ended");
             }
-        }
-    })?);
+        })?);
+    }
     gauges.serving.store(true, Ordering::Relaxed);
     Ok(Serin {
         bound: sockets.bound,

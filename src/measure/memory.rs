@@ -1,8 +1,8 @@
 //! What feedback can still be matched to: request ids and units as keyed hashes, for a day, bounded.
 //!
 //! Both are set-associative tables (eight ways): the place of a hash is its set, a full set gives up its oldest. That costs
-//! two cache misses an exchange on the guard's thread, no allocation, and memory only as far as it is used. An id is
-//! forgotten early only where eight younger ones fell into its set; that is counted.
+//! two cache misses an exchange on the guard's thread. A table begins small and doubles as it fills, so that it takes memory
+//! only as far as it is used. An id is forgotten early only where eight younger ones fell into its set; that is counted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,10 @@ pub const REMEMBERED: Duration = Duration::from_secs(24 * 3_600);
 const TAKEN_LEAST: usize = 1 << 16;
 /// Entries of a set.
 const WAYS: usize = 8;
+/// A table with fewer entries than one in so many places does not grow.
+const SPARSE: usize = 16;
+/// Sets of a fresh table.
+const SETS_FIRST: usize = 128;
 
 /// A hash, what is known of it, and when: all that a place holds. The first number is 0 where it is empty.
 type Entry = [u64; 4];
@@ -41,15 +45,17 @@ pub struct Seen {
 #[derive(Debug)]
 struct Table {
     entries: Vec<Entry>,
+    /// A power of two, or 0.
     sets: usize,
+    sets_most: usize,
+    used: usize,
 }
 
 impl Table {
     fn new(most: usize) -> Self {
-        let sets = most.div_ceil(WAYS).next_power_of_two();
-        let sets = if most == 0 { 0 } else { sets };
-        // Zeroed pages of the system: what is not used costs nothing.
-        Self { entries: vec![[0; 4]; sets * WAYS], sets }
+        let sets_most = if most == 0 { 0 } else { most.div_ceil(WAYS).next_power_of_two() };
+        let sets = sets_most.min(SETS_FIRST);
+        Self { entries: vec![[0; 4]; sets * WAYS], sets, sets_most, used: 0 }
     }
 
     fn set(&mut self, hash: u64) -> &mut [Entry] {
@@ -61,14 +67,36 @@ impl Table {
         self.set(hash).iter_mut().find(|entry| entry[0] == hash)
     }
 
-    /// The place of a hash: its own, an empty one, or that of its set's oldest. Entries keep their time in `[3]`.
+    /// The place of a hash, which is to be filled: its own, an empty one, or that of its set's oldest where the table may not
+    /// grow any more. Entries keep their time in `[3]`.
     fn place(&mut self, hash: u64) -> Option<&mut Entry> {
-        let set = self.set(hash);
-        let at = set.iter().position(|entry| entry[0] == hash).or_else(|| {
-            let oldest = set.iter().enumerate().min_by_key(|(_, e)| if e[0] == 0 { 0 } else { e[3].max(1) });
-            oldest.map(|(at, _)| at)
-        })?;
-        set.get_mut(at)
+        loop {
+            let set = self.set(hash);
+            let free = || set.iter().position(|entry| entry[0] == 0);
+            if let Some(at) = set.iter().position(|entry| entry[0] == hash).or_else(free) {
+                self.used += usize::from(set[at][0] == 0);
+                return self.set(hash).get_mut(at);
+            }
+            // Hashes that fall into one set of an empty table are no reason to double it.
+            if self.sets == self.sets_most || self.used * SPARSE < self.entries.len() {
+                return self.set(hash).iter_mut().min_by_key(|entry| entry[3]);
+            }
+            self.double();
+        }
+    }
+
+    /// Each set becomes two.
+    fn double(&mut self) {
+        let old = std::mem::take(&mut self.entries);
+        self.sets *= 2;
+        // Written here and now, page after page: pages of zeros that are first read cost a second fault each.
+        self.entries.reserve_exact(self.sets * WAYS);
+        self.entries.resize(self.sets * WAYS, [0; 4]);
+        for entry in old.into_iter().filter(|entry| entry[0] != 0) {
+            if let Some(empty) = self.set(entry[0]).iter_mut().find(|place| place[0] == 0) {
+                *empty = entry;
+            }
+        }
     }
 }
 
@@ -288,6 +316,18 @@ mod tests {
         memory.give_back(7);
         assert!(memory.take(7, Mono(3)));
         assert!(memory.take(7, Mono(3).plus(REMEMBERED)), "a day later it is another one");
+    }
+
+    #[test]
+    fn a_table_grows_as_it_fills_and_loses_nothing_by_it() {
+        let hash = |n: u64| xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes());
+        let mut memory = Memory::new(1_000_000);
+        assert_eq!(memory.ids.entries.len(), SETS_FIRST * WAYS, "an idle serin holds little");
+        for n in 1..=20_000 {
+            memory.take_in(&[start(hash(n), 0, Arm::Stable, n)], |_| Some(RELEASE));
+        }
+        assert!((1..=20_000).all(|n| memory.find(hash(n), Mono(20_000)).is_some()));
+        assert!(memory.ids.entries.len() <= 131_072, "{}", memory.ids.entries.len());
     }
 
     #[test]

@@ -15,11 +15,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -31,7 +33,7 @@ use super::proxy_protocol;
 use super::service;
 use super::worker::Worker;
 use crate::config::Limits;
-use crate::http1::Io;
+use crate::http1::{Input, Io};
 use crate::measure::gauges::Limit;
 use crate::names::Mono;
 use crate::upstream::connect::LocalExecutor;
@@ -303,23 +305,20 @@ async fn serve_io(
     let view = worker.view();
     let limits = &view.snapshot().config.limits;
     if listening.config.proxy_protocol && listening.config.trusts(peer.ip()) {
-        let named = tokio::time::timeout(limits.header_read, proxy_protocol::read(&mut tcp)).await??;
+        let reading = tokio::time::timeout(limits.header_read, proxy_protocol::read(&mut tcp));
+        let named = Box::pin(reading).await??;
         peer = named.unwrap_or(peer);
     }
     let tls = listening.tls();
     let secure = tls.is_some();
+    let mut input = Input::default();
+    // What few connections need is boxed: the future of a plain one stays small.
     let (stream, h2) = match tls {
-        Some(config) => {
-            let accept = tokio_rustls::TlsAcceptor::from(config).accept(tcp);
-            let stream = tokio::time::timeout(limits.header_read, accept)
-                .await
-                .inspect_err(|_| worker.gauges.hit(Limit::HeaderRead))??;
-            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            (Io::Tls(Box::new(stream.into())), h2)
-        }
+        Some(config) => Box::pin(handshake(worker, tcp, config, limits.header_read)).await?,
         None => {
-            let h2 = tokio::time::timeout(limits.idle, begins_with_h2(&tcp)).await??;
-            (Io::Tcp(tcp), h2)
+            let mut stream = Io::Tcp(tcp);
+            let h2 = begins_with_h2(worker, state, &mut stream, &mut input).await?;
+            (stream, h2)
         }
     };
     let trusted = listening.config.trusts(peer.ip());
@@ -330,12 +329,32 @@ async fn serve_io(
         peer,
         state: Rc::clone(state),
     });
-    if !h2 {
-        drop(view);
-        h1::serve(&connection, stream).await;
-        return Ok(());
+    drop(view);
+    if h2 {
+        return Box::pin(serve_h2(connection, stream, input.bytes)).await;
     }
-    let io = TokioIo::new(Watched { stream, moves: Arc::clone(&state.moves), now: worker.deadlines.shared_now() });
+    h1::serve(&connection, stream, input).await;
+    Ok(())
+}
+
+/// TLS, and whether ALPN chose HTTP/2.
+async fn handshake(
+    worker: &Worker,
+    tcp: TcpStream,
+    config: Arc<ServerConfig>,
+    patience: Duration,
+) -> io::Result<(Io, bool)> {
+    let accept = tokio_rustls::TlsAcceptor::from(config).accept(tcp);
+    let stream = tokio::time::timeout(patience, accept).await.inspect_err(|_| worker.gauges.hit(Limit::HeaderRead))??;
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok((Io::Tls(Box::new(stream.into())), h2))
+}
+
+/// Serves an HTTP/2 connection to its end; `ahead` has been read of it already.
+async fn serve_h2(connection: Rc<Connection>, stream: Io, ahead: BytesMut) -> io::Result<()> {
+    let (state, worker) = (Rc::clone(&connection.state), Rc::clone(&connection.worker));
+    let now = worker.deadlines.shared_now();
+    let io = TokioIo::new(Watched { stream, ahead, moves: Arc::clone(&state.moves), now });
     let service = service_fn(move |request: Request<Incoming>| {
         let connection = Rc::clone(&connection);
         let request = request.map(CallerBody::H2);
@@ -347,6 +366,8 @@ async fn serve_io(
             Ok::<_, Infallible>(response)
         }
     });
+    let view = worker.view();
+    let limits = &view.snapshot().config.limits;
     let serving = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
@@ -357,7 +378,7 @@ async fn serve_io(
         .serve_connection(io, service);
     drop(view);
     let mut serving = pin!(serving);
-    drive(state, serving.as_mut(), |s| s.graceful_shutdown()).await
+    drive(&state, serving.as_mut(), |s| s.graceful_shutdown()).await
 }
 
 /// Polls a connection to its end, heeding the worker's orders.
@@ -388,28 +409,45 @@ where
     .await
 }
 
-/// Whether a plain connection begins with HTTP/2's preface (prior knowledge, RFC 9113 section 3.3).
-async fn begins_with_h2(tcp: &TcpStream) -> io::Result<bool> {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let mut seen = [0u8; PREFACE.len()];
-    loop {
-        let n = tcp.peek(&mut seen).await?;
-        let got = &seen[..n];
-        // "PRI " begins no other method's request line.
-        if n == 0 || !PREFACE.starts_with(got) && !got.starts_with(&PREFACE[..4]) {
-            return Ok(false);
+/// Whether a plain connection begins with HTTP/2's preface (prior knowledge, RFC 9113 section 3.4). What is read to know it
+/// is in `input`.
+async fn begins_with_h2(worker: &Worker, state: &State, stream: &mut Io, input: &mut Input) -> io::Result<bool> {
+    // "PRI " begins no other method's request line.
+    const PREFACE: &[u8] = b"PRI ";
+    let h2 = std::future::poll_fn(|cx| {
+        state.follow(cx);
+        if state.order.get() != Order::Go {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionAborted)));
         }
-        if n >= 4 {
-            return Ok(true);
+        loop {
+            let seen = &input.bytes[..input.bytes.len().min(PREFACE.len())];
+            if seen == PREFACE || !PREFACE.starts_with(seen) {
+                return Poll::Ready(Ok(seen == PREFACE));
+            }
+            if !seen.is_empty() {
+                // The time for a whole head runs.
+                state.moves.reading_since.store(worker.deadlines.coarse_now().0.max(1), Relaxed);
+            }
+            match input.poll_fill(stream, cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
+                Poll::Ready(read) => drop(read?),
+                Poll::Pending => {
+                    input.rest();
+                    return Poll::Pending;
+                }
+            }
         }
-        // A part of four bytes: rare enough to look again in a moment.
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
+    })
+    .await?;
+    state.moves.reading_since.store(0, Relaxed);
+    Ok(h2)
 }
 
 /// The byte stream of an HTTP/2 connection, noting when its caller takes no bytes.
 struct Watched {
     stream: Io,
+    /// What was read before it was known to be HTTP/2.
+    ahead: BytesMut,
     moves: Arc<Moves>,
     now: Arc<AtomicU64>,
 }
@@ -427,6 +465,11 @@ impl Watched {
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let most = buf.remaining().min(self.ahead.len());
+            buf.put_slice(&self.ahead.split_to(most));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

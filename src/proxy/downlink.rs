@@ -37,12 +37,12 @@ pub struct Downlink {
 }
 
 impl Downlink {
-    /// Of a fresh connection.
+    /// Of a fresh connection, of which `input` has been read.
     #[must_use]
-    pub fn new(stream: Io, moves: Arc<Moves>, deadlines: Rc<Deadlines>) -> Self {
+    pub fn new(stream: Io, input: Input, moves: Arc<Moves>, deadlines: Rc<Deadlines>) -> Self {
         Self {
             stream,
-            input: Input::default(),
+            input,
             out: Outbox::default(),
             scanned: 0,
             body: Decoder::Done,

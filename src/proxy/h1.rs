@@ -18,7 +18,7 @@ use super::error::ProxyError;
 use super::unchosen::Unchosen;
 use super::{service, tunnel};
 use crate::http1::outbox::down_framing;
-use crate::http1::{Framing, HeadError, HeadLimits, Io, RequestHead};
+use crate::http1::{Framing, HeadError, HeadLimits, Input, Io, RequestHead};
 use crate::measure::gauges::Limit;
 use crate::wire::Protocol;
 
@@ -29,10 +29,10 @@ const LINGER_BYTES: usize = 256 << 10;
 
 type Link = Rc<RefCell<Downlink>>;
 
-/// Serves the connection to its end.
-pub async fn serve(connection: &Rc<Connection>, stream: Io) {
+/// Serves the connection to its end; `input` has been read of it already.
+pub async fn serve(connection: &Rc<Connection>, stream: Io, input: Input) {
     let (moves, deadlines) = (connection.moves(), Rc::clone(&connection.worker.deadlines));
-    let link = Rc::new(RefCell::new(Downlink::new(stream, moves, deadlines)));
+    let link = Rc::new(RefCell::new(Downlink::new(stream, input, moves, deadlines)));
     loop {
         let head = match next_head(connection, &link).await {
             Some(Ok(head)) => head,

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::connection;
 use super::deadlines::SWEEP_EVERY;
 use super::fence;
-use super::listener::Handed;
+use super::listener::{Accepted, Door, Handed};
 use super::worker::{Parts, Worker};
 
 /// What the workers are to do about ending.
@@ -27,13 +27,14 @@ pub enum Shutdown {
 /// Sweeps between two looks at connections' bounds.
 const CONNECTIONS_EVERY: u32 = 10;
 
-/// Runs a worker to its end on the current thread.
+/// Runs a worker to its end on the current thread. The only worker accepts too, at its `door`.
 ///
 /// # Errors
 /// The runtime could not be built.
 pub fn run(
     parts: Parts,
     handed: mpsc::Receiver<Handed>,
+    door: Option<Door>,
     fences: fence::Asked,
     shutdown: watch::Receiver<Shutdown>,
 ) -> io::Result<()> {
@@ -43,17 +44,25 @@ pub fn run(
         // A request is two polls of its connection's task: look for new readiness every thirty requests.
         .event_interval(61)
         .build_local(Default::default())?;
-    runtime.block_on(serve(parts, handed, fences, shutdown));
+    runtime.block_on(serve(parts, handed, door, fences, shutdown));
     Ok(())
 }
 
 async fn serve(
     parts: Parts,
     mut handed: mpsc::Receiver<Handed>,
+    door: Option<Door>,
     mut fences: fence::Asked,
     mut shutdown: watch::Receiver<Shutdown>,
 ) {
     let worker = Worker::new(parts);
+    if let Some(door) = door {
+        drop(tokio::task::spawn_local(async move {
+            if let Err(error) = door.accept_all().await {
+                tracing::error!(error = %error, "accepting has ended");
+            }
+        }));
+    }
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sweeps = 0u32;
@@ -95,7 +104,11 @@ async fn serve(
 
 fn take(worker: &Rc<Worker>, handed: Handed) {
     let Handed { tcp, peer, listening } = handed;
-    match tokio::net::TcpStream::from_std(tcp) {
+    let tcp = match tcp {
+        Accepted::Here(tcp) => Ok(tcp),
+        Accepted::Elsewhere(tcp) => tokio::net::TcpStream::from_std(tcp),
+    };
+    match tcp {
         Ok(tcp) => drop(tokio::task::spawn_local(connection::serve(Rc::clone(worker), tcp, peer, listening))),
         Err(error) => {
             tracing::warn!(error = %error, "a connection could not be registered with its worker");
