@@ -345,7 +345,8 @@ async fn handshake(
     patience: Duration,
 ) -> io::Result<(Io, bool)> {
     let accept = tokio_rustls::TlsAcceptor::from(config).accept(tcp);
-    let stream = tokio::time::timeout(patience, accept).await.inspect_err(|_| worker.gauges.hit(Limit::HeaderRead))??;
+    let stream =
+        tokio::time::timeout(patience, accept).await.inspect_err(|_| worker.gauges.hit(Limit::HeaderRead))??;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Io::Tls(Box::new(stream.into())), h2))
 }
