@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -19,17 +20,27 @@ pub struct Process {
     pub admin: SocketAddr,
 }
 
+fn run(file: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
+    command.arg("run").arg("-c").arg(file).stdin(Stdio::null());
+    command
+}
+
 impl Process {
     /// Starts it and waits until it says where it listens.
     pub fn start(file: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_serin"))
-            .arg("run")
-            .arg("-c")
-            .arg(file)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::wait(run(file).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Starts it and ends it as a crash would, wherever its start is by then.
+    pub fn crash_young(file: &Path, after: Duration) {
+        let mut child = run(file).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::park_timeout(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn wait(mut child: Child) -> Self {
         let said = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&said), BufReader::new(child.stderr.take().unwrap()));
         std::thread::spawn(move || {
