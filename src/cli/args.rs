@@ -256,6 +256,13 @@ enum TypedCommand {
     },
     /// Rehearse a rollback without touching users
     Drill(Verb),
+    /// Take the file's changed gates into a running rollout (owner); the evidence starts anew
+    Gates {
+        name: String,
+        /// Why the gates change in mid-flight
+        #[arg(long)]
+        reason: String,
+    },
     /// The verdict in words and numbers
     Explain { name: String },
     /// Where one unit goes and why
@@ -457,6 +464,7 @@ pub fn parse_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         TypedCommand::Abort(typed) => verb("abort", typed),
         TypedCommand::Drill(typed) => verb("drill", typed),
         TypedCommand::Clear { name, reason } => (name, Deed::verb("clear", reason)),
+        TypedCommand::Gates { name, reason } => (name, Deed::verb("gates", reason)),
         TypedCommand::Promote { verb: typed, full } => {
             (typed.name, Deed::Verb { verb: "promote", reason: typed.reason, full, by: None })
         }

@@ -9,7 +9,7 @@ use crate::judge::{Lack, Verdict};
 use crate::names::Wall;
 use crate::rollout::calendar;
 use crate::rollout::effect::{Effect, Refusal, RefusalKind};
-use crate::rollout::event::{Event, Now};
+use crate::rollout::event::{Event, Now, Verb};
 use crate::rollout::moves::Draft;
 use crate::rollout::record::Decision;
 use crate::rollout::state::{Lacking, Phase, Proof, State, Terms};
@@ -92,6 +92,17 @@ pub fn allowed(state: &State, terms: &Terms) -> Vec<&'static str> {
         Phase::Soaking => vec!["pause", "extend", "promote", "abort", "drill"],
         Phase::Completed => vec!["abort", "drill"],
         Phase::RolledBack => vec!["clear"],
+    }
+}
+
+/// What is possible beside the phase table: an abort where nothing runs, which changes nothing, and an owner's new gates
+/// for what runs.
+#[must_use]
+pub const fn possible_beside(phase: Phase, verb: Verb) -> bool {
+    match verb {
+        Verb::Abort => matches!(phase, Phase::Idle | Phase::RolledBack),
+        Verb::Gates => !matches!(phase, Phase::Idle | Phase::Completed | Phase::RolledBack),
+        _ => false,
     }
 }
 

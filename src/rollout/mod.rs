@@ -29,7 +29,7 @@ pub use crate::judge::{GateResult, On};
 pub use calendar::{Freeze, Hours};
 pub use effect::{Cohorts, Effect, Notice, Refusal, RefusalKind, Tidings};
 pub use event::{Actor, Event, Now, Role, Verb, VerbArgs};
-pub use machine::{allowed, reconcile, step, waits_for};
+pub use machine::{allowed, possible_beside, reconcile, step, waits_for};
 pub use numbers::{Exposed, GateNumbers, Numbers};
 pub use plan::{Approval, PRESETS, Plan, SecondVersion, Stage, Start};
 pub use record::{Decision, Record};

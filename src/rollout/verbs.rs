@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::rollout::drill;
 use crate::rollout::effect::{Effect, Refusal, RefusalKind, Tidings};
 use crate::rollout::event::{Actor, Role, Verb};
-use crate::rollout::machine::{Outcome, allowed, refuse};
+use crate::rollout::machine::{Outcome, allowed, possible_beside, refuse};
 use crate::rollout::moves::{Close, Draft, EXTENSION_MAX};
 use crate::rollout::plan::Approval;
 use crate::rollout::record::Decision;
@@ -25,14 +25,12 @@ pub(crate) fn command(draft: Draft<'_>, verb: Verb, actor: &Actor, reason: &str)
         return Err(refuse(&draft, RefusalKind::Forbidden, why));
     }
     let phase = draft.state.phase;
-    if verb == Verb::Abort && matches!(phase, Phase::Idle | Phase::RolledBack) {
-        return Ok(draft.quiet());
-    }
-    let gates = verb == Verb::Gates && !matches!(phase, Phase::Idle | Phase::Completed | Phase::RolledBack);
-    if !gates && !allowed(draft.before, draft.terms).contains(&verb.name()) {
+    let beside = possible_beside(phase, verb);
+    if !beside && !allowed(draft.before, draft.terms).contains(&verb.name()) {
         return Err(forbidden_by_phase(&draft, verb));
     }
     match verb {
+        Verb::Abort if beside => Ok(draft.quiet()),
         Verb::Start => start(draft, actor, reason),
         Verb::Approve => approve(draft, actor, reason),
         Verb::Promote { full } => promote(draft, full, actor, reason),

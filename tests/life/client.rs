@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 pub struct Admin {
     addr: SocketAddr,
     stream: BufReader<std::net::TcpStream>,
+    /// The line that says who asks, or nothing.
+    token: String,
 }
 
 impl Admin {
@@ -19,7 +21,13 @@ impl Admin {
         let stream = std::net::TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self { addr, stream: BufReader::new(stream) }
+        Self { addr, stream: BufReader::new(stream), token: String::new() }
+    }
+
+    /// Asks with a token from now on.
+    pub fn with_token(mut self, secret: &str) -> Self {
+        self.token = format!("authorization: Bearer {secret}\r\n");
+        self
     }
 
     /// One call: the status and the JSON of the answer.
@@ -38,8 +46,9 @@ impl Admin {
     fn exchange(&mut self, method: &str, path: &str, body: &Value) -> (u16, Vec<u8>) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\n{}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             self.addr,
+            self.token,
             body.len()
         );
         self.stream.get_mut().write_all(head.as_bytes()).unwrap();

@@ -23,4 +23,5 @@ mod reloads;
 mod restarts;
 mod shares;
 mod sockets;
+mod verbs;
 mod weights;
