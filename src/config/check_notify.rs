@@ -71,6 +71,11 @@ impl Check<'_, '_> {
                 "write a secret that the receiver knows",
             );
         }
+        if kind == Email
+            && let Some(at) = &raw.secret
+        {
+            self.password(&at.place, url.as_ref());
+        }
         let to = self.mailboxes(raw.to);
         let from = raw.from.and_then(|at| self.mailbox(at));
         if kind == Email && to.is_empty() {
@@ -123,16 +128,46 @@ impl Check<'_, '_> {
         };
         let text = at.value.0.expose();
         let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
-        // An SMTP address may carry a user and a password that only its own reader understands.
-        let good = rest.is_some_and(|rest| {
-            !rest.is_empty()
-                && (kind == NotifyKind::Email || text.parse::<http::Uri>().is_ok_and(|u| u.host().is_some()))
+        let good = rest.is_some_and(|rest| match kind {
+            NotifyKind::Email => self.mail_server(&at.place, rest),
+            _ => text.parse::<http::Uri>().is_ok_and(|uri| uri.host().is_some()),
         });
         if !good {
             let remedy = format!("begin with {} and write a host", schemes.join(" or "));
             self.sink.fault(&at.place, "is no address of this kind", remedy);
         }
         good.then_some(at.value.0)
+    }
+
+    /// Whether what follows `smtp://` or `smtps://` names a host; faults of user and query are said here.
+    fn mail_server(&mut self, place: &super::fault::Place, rest: &str) -> bool {
+        let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
+        if user.is_some_and(|user| user.contains(['/', '?', '#', '@', ' '])) {
+            let remedy = "write the password as `secret`, or each of these signs as %XX";
+            self.sink.fault(place, "has a sign in its user or password that ends them", remedy);
+        }
+        let (host, query) = host.split_once('?').unwrap_or((host, ""));
+        if !["", "tls=required", "tls=opportunistic"].contains(&query) {
+            self.sink.fault(place, "has a query that is not known", "leave it out: smtps:// and smtp:// both use TLS");
+        }
+        if query == "tls=opportunistic" && user.is_some() {
+            let remedy = "leave `tls=opportunistic` out, or the user";
+            self.sink.fault(place, "would send a password to a server without TLS", remedy);
+        }
+        format!("http://{host}").parse::<http::Uri>().is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
+    }
+
+    /// A mail server's password needs a user beside it, and none in the address.
+    fn password(&mut self, place: &super::fault::Place, url: Option<&Secret>) {
+        let Some(url) = url else { return };
+        let rest = url.expose().split_once("://").map_or("", |(_, rest)| rest);
+        match rest.rsplit_once('@') {
+            None => self.sink.fault(place, "has no user", "write the user before the host of `url`"),
+            Some((user, _)) if user.contains(':') => {
+                self.sink.fault(place, "stands in `url` too", "leave the password out of `url`");
+            }
+            Some(_) => {}
+        }
     }
 
     fn words(&mut self, raw: Option<Many<At<Text>>>, known: &[&str]) -> Vec<String> {
@@ -152,8 +187,7 @@ impl Check<'_, '_> {
     }
 
     fn mailbox(&mut self, at: At<Text>) -> Option<String> {
-        let address = at.value.0.trim_end_matches('>').rsplit('<').next().unwrap_or_default();
-        if address.split_once('@').is_some_and(|(who, host)| !who.is_empty() && !host.is_empty()) {
+        if at.value.0.parse::<lettre::message::Mailbox>().is_ok() {
             return Some(at.value.0);
         }
         self.sink.fault(&at.place, "is no e-mail address", "write \"ops@example.com\" or \"Ops <ops@example.com>\"");

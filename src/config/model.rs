@@ -275,7 +275,7 @@ pub struct Notify {
     pub kind: NotifyKind,
     /// Where to (may itself be a secret, as Slack's are).
     pub url: Secret,
-    /// Signs the body (webhook), or is the routing key (pagerduty).
+    /// Signs the body (webhook), is the routing key (pagerduty), or the password of the address's user (email).
     pub secret: Option<Secret>,
     /// Sender (email).
     pub from: Option<String>,
@@ -295,7 +295,7 @@ pub struct Notify {
     pub keep: Duration,
     /// Most notices that wait.
     pub queue: usize,
-    /// PEM authorities of an `https://` receiver, in place of the machine's.
+    /// PEM authorities of an `https://` receiver or of a mail server, in place of the machine's.
     pub ca: Option<PathBuf>,
 }
 

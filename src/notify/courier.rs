@@ -245,7 +245,7 @@ impl Courier {
 
     fn summarize(&mut self, all: &[Seen], wall: Wall) {
         for target in &self.targets {
-            let tells = matches!(target.kind, NotifyKind::Webhook | NotifyKind::Slack);
+            let tells = matches!(target.kind, NotifyKind::Webhook | NotifyKind::Slack | NotifyKind::Email);
             let Some(every) = target.summary.filter(|_| tells) else { continue };
             let last = *self.summaries.entry(target.name.clone()).or_insert(wall);
             if teller::summary_due(wall, last, every, &target.hours) {

@@ -20,7 +20,7 @@ use super::http::{Call, post};
 use super::message::{Kind, Message};
 use super::outbox::{Entry, Outbox, Outcome};
 use super::store::{COMPACT_BYTES, Disk};
-use super::{alertmanager, pagerduty, slack, webhook};
+use super::{alertmanager, mail, pagerduty, slack, webhook};
 use crate::clock::Clock;
 use crate::config::{HttpVersion, Notify, NotifyKind, UpstreamTls};
 use crate::tls;
@@ -147,30 +147,29 @@ impl Desk {
 pub fn wants(target: &Notify, message: &Message) -> bool {
     let asked = target.events.is_empty() || target.events.iter().any(|word| word == message.kind.as_str());
     match target.kind {
-        // Mail is not yet sent (`config::waiting` says so).
-        NotifyKind::Deadman | NotifyKind::Email => false,
+        NotifyKind::Deadman => false,
         NotifyKind::Pagerduty => (asked || message.raises.is_none()) && pagerduty::concerns(message),
         NotifyKind::Alertmanager => (asked || message.raises.is_none()) && alertmanager::concerns(message),
-        NotifyKind::Webhook | NotifyKind::Slack => asked,
+        NotifyKind::Webhook | NotifyKind::Slack | NotifyKind::Email => asked,
     }
 }
 
 /// Tells one receiver everything that waits for it, until its configuration is taken away.
 pub async fn run(desk: Rc<Desk>, name: String, mut config: Target) {
     let wake = Rc::clone(desk.wakes.borrow_mut().entry(name.clone()).or_default());
-    let mut spoken: Option<(Arc<Notify>, Tls)> = None;
+    let mut spoken: Option<(Arc<Notify>, Line)> = None;
     let (mut id, mut failures) = (String::new(), 0u32);
     loop {
         let Some(target) = config.borrow_and_update().clone() else { return };
         let known = spoken.take().filter(|(of, _)| Arc::ptr_eq(of, &target));
-        let (_, tls) = spoken.insert(known.unwrap_or_else(|| (Arc::clone(&target), client(&target))));
+        let (_, line) = spoken.insert(known.unwrap_or_else(|| (Arc::clone(&target), line(&target))));
         let next = desk.outbox.borrow().next(&name);
         let Some(message) = next else {
             let refresh = tokio::time::sleep(desk.tuning.refresh);
             tokio::select! {
                 () = wake.notified() => {}
                 _ = config.changed() => {}
-                () = refresh => say_again(&desk, &target, tls).await,
+                () = refresh => say_again(&desk, &target, line).await,
             }
             continue;
         };
@@ -183,7 +182,7 @@ pub async fn run(desk: Rc<Desk>, name: String, mut config: Target) {
         }
         // A receiver that was changed meanwhile is asked anew, at once.
         let attempt = tokio::select! {
-            attempt = attempt(&desk, &target, tls, &message) => attempt,
+            attempt = attempt(&desk, &target, line, &message) => attempt,
             _ = config.changed() => continue,
         };
         match attempt {
@@ -220,28 +219,43 @@ pub fn backoff(tuning: &Tuning, seed: u64, id: &str, failures: u32) -> Duration 
     half + half.mul_f64(draw as f64 / 4_294_967_296.0)
 }
 
-/// How TLS is spoken to a receiver; `None` where its authorities cannot be read any more.
-type Tls = Option<Arc<ClientConfig>>;
-
-fn client(target: &Notify) -> Tls {
-    let wanted = UpstreamTls { ca: target.ca.clone(), ..UpstreamTls::default() };
-    let refused = |error| {
-        tracing::error!(notify.target = %target.name, error = %error, "the receiver's authorities cannot be used");
-    };
-    tls::client(&wanted, HttpVersion::Http1).map_err(refused).ok()
+/// How a receiver is spoken to.
+enum Line {
+    /// By HTTP.
+    Http(Arc<ClientConfig>),
+    /// By SMTP.
+    Mail(Box<mail::Way>),
+    /// Not at all: its authorities cannot be read any more.
+    Broken,
 }
 
-async fn attempt(desk: &Desk, target: &Notify, tls: &Tls, message: &Message) -> Attempt {
+fn line(target: &Notify) -> Line {
+    let wanted = UpstreamTls { ca: target.ca.clone(), ..UpstreamTls::default() };
+    let line = match target.kind {
+        NotifyKind::Email => mail::way(target).map(|way| Line::Mail(Box::new(way))),
+        _ => tls::client(&wanted, HttpVersion::Http1).map(Line::Http).map_err(|error| error.to_string()),
+    };
+    line.unwrap_or_else(|why| {
+        tracing::error!(notify.target = %target.name, error = %why, "the receiver cannot be spoken to");
+        Line::Broken
+    })
+}
+
+async fn attempt(desk: &Desk, target: &Notify, line: &Line, message: &Message) -> Attempt {
     let now = desk.clock.wall();
     let calls = match target.kind {
         NotifyKind::Webhook => vec![webhook::call(target, message, now)],
         NotifyKind::Slack => vec![slack::call(target, message)],
         NotifyKind::Pagerduty => pagerduty::calls(target, message),
         NotifyKind::Alertmanager => vec![alertmanager::call(target, alertmanager::alerts(message, now))],
-        NotifyKind::Email | NotifyKind::Deadman => Vec::new(),
+        NotifyKind::Email => match line {
+            Line::Mail(way) => return Box::pin(mail::send(way, target, message)).await,
+            Line::Http(_) | Line::Broken => return broken(),
+        },
+        NotifyKind::Deadman => Vec::new(),
     };
     for call in calls {
-        match once(desk, target, tls, call).await {
+        match once(desk, target, line, call).await {
             Attempt::Delivered => {}
             other => return other,
         }
@@ -250,10 +264,8 @@ async fn attempt(desk: &Desk, target: &Notify, tls: &Tls, message: &Message) -> 
 }
 
 /// One call. What is wrong with the message itself (400, 413, 422) is refused for good; everything else may be mended.
-async fn once(desk: &Desk, target: &Notify, tls: &Tls, call: Call) -> Attempt {
-    let Some(tls) = tls else {
-        return Attempt::Failed { why: "its authorities cannot be used".to_owned(), wait: None };
-    };
+async fn once(desk: &Desk, target: &Notify, line: &Line, call: Call) -> Attempt {
+    let Line::Http(tls) = line else { return broken() };
     match post(tls, call, target.timeout, desk.clock.wall()).await {
         Ok(answer) if answer.status.is_success() => Attempt::Delivered,
         Ok(answer) if matches!(answer.status.as_u16(), 400 | 413 | 422) => {
@@ -267,8 +279,12 @@ async fn once(desk: &Desk, target: &Notify, tls: &Tls, call: Call) -> Attempt {
     }
 }
 
+fn broken() -> Attempt {
+    Attempt::Failed { why: "its address or its authorities cannot be used".to_owned(), wait: None }
+}
+
 /// Alertmanager forgets what is not said again.
-async fn say_again(desk: &Desk, target: &Notify, tls: &Tls) {
+async fn say_again(desk: &Desk, target: &Notify, line: &Line) {
     if target.kind != NotifyKind::Alertmanager {
         return;
     }
@@ -279,7 +295,7 @@ async fn say_again(desk: &Desk, target: &Notify, tls: &Tls) {
     };
     if !firing.is_empty()
         && let Attempt::Failed { why, .. } | Attempt::Refused(why) =
-            once(desk, target, tls, alertmanager::call(target, firing)).await
+            once(desk, target, line, alertmanager::call(target, firing)).await
     {
         tracing::debug!(notify.target = %target.name, error = %why, "alerts could not be said again");
     }
@@ -290,11 +306,11 @@ pub async fn alive(desk: Rc<Desk>, name: String, mut config: Target, lives: Rc<d
     loop {
         let Some(target) = config.borrow_and_update().clone() else { return };
         if lives() {
-            let tls = client(&target);
+            let line = line(&target);
             let body = format!("{{\"alive\":true,\"at\":\"{}\"}}", desk.clock.wall().rfc3339());
             let headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
             let call = Call { url: target.url.clone(), headers, body: body.into() };
-            let result = match once(&desk, &target, &tls, call).await {
+            let result = match once(&desk, &target, &line, call).await {
                 Attempt::Delivered => Outcome::Delivered,
                 Attempt::Refused(why) | Attempt::Failed { why, .. } => {
                     tracing::warn!(notify.target = %name, error = %why, "the sign of life could not be sent");

@@ -9,6 +9,9 @@ pub mod counts;
 pub mod courier;
 pub mod http;
 pub mod lane;
+pub mod mail;
+#[cfg(test)]
+mod mail_trials;
 pub mod message;
 pub mod near;
 pub mod outbox;

@@ -37,7 +37,7 @@ fn config(notify: &str) -> Arc<Config> {
     Arc::new(config::parse(&text, "t", &|_| None).unwrap_or_else(|faults| panic!("{faults}")))
 }
 
-fn target(name: &str, kind: &str, url: &str, more: &str) -> String {
+pub(super) fn target(name: &str, kind: &str, url: &str, more: &str) -> String {
     format!("[notify.{name}]\nkind = \"{kind}\"\nurl = \"{url}\"\n{more}\n")
 }
 
@@ -54,7 +54,7 @@ fn notice(generation: u64, tidings: Tidings) -> Notice {
     }
 }
 
-struct Post {
+pub(super) struct Post {
     handle: Option<Handle>,
     threads: Vec<JoinHandle<()>>,
     counts: Arc<Counts>,
@@ -67,7 +67,7 @@ struct Post {
 }
 
 impl Post {
-    fn start(notify: &str) -> Self {
+    pub(super) fn start(notify: &str) -> Self {
         Self::open(notify, Opened::default(), Vec::new())
     }
 
@@ -116,15 +116,15 @@ impl Post {
         Self { handle: Some(handle), threads, counts, clock, silence, seen, looks, config: held }
     }
 
-    fn tell(&self, generation: u64, tidings: Tidings) {
+    pub(super) fn tell(&self, generation: u64, tidings: Tidings) {
         self.handle.as_ref().unwrap().tell(&notice(generation, tidings));
     }
 
-    fn count(&self, target: &str, result: Outcome) -> u64 {
+    pub(super) fn count(&self, target: &str, result: Outcome) -> u64 {
         self.counts.told().iter().filter(|t| t.target == target && t.result == result).map(|t| t.count).sum()
     }
 
-    fn until(&self, target: &str, result: Outcome, count: u64) {
+    pub(super) fn until(&self, target: &str, result: Outcome, count: u64) {
         eventually(&format!("{count} {} at {target}", result.as_str()), || self.count(target, result) >= count);
         assert_eq!(self.count(target, result), count);
     }
@@ -136,7 +136,7 @@ impl Post {
     }
 
     /// Ends in good order.
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         self.handle = None;
         for thread in self.threads.drain(..) {
             thread.join().unwrap();
