@@ -89,6 +89,9 @@ fn banners(html: &mut Html, view: &RolloutView) {
         html.raw("<div class=\"banner\"><b>Paused.</b> ").text(&sentence(&paused.why)).raw("<small>by ");
         html.text(&paused.by).raw("; it was ").text(paused.from).raw("</small></div>");
     }
+    if let Some(changed) = view.register.as_ref().and_then(|register| register.changed.as_ref()) {
+        html.raw("<div class=\"banner\"><b>Nothing rises.</b> ").text(&sentence(changed)).raw("</div>");
+    }
     if let Some(next) = &view.next_version {
         html.raw("<div class=\"banner\"><b>").text(next).raw("</b> waits for this rollout to end.</div>");
     }
@@ -264,6 +267,7 @@ fn button(html: &mut Html, view: &RolloutView, verb: Verb, actor: &Actor) {
             ("Set weight", "By hand: needs no proof, is recorded as unproven, pauses the plan.", "weight")
         }
         Verb::Gates => ("Take gates", "Takes the file's changed gates into the running rollout.", ""),
+        Verb::Register => ("Register", "Writes the file's entry of this version into the register.", ""),
     };
     let class = match verb {
         Verb::Abort => "danger",

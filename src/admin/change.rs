@@ -118,7 +118,7 @@ pub async fn reload(State(cx): State<Context>, caller: Caller) -> Result<Respons
 }
 
 /// Runs a change once for each `Idempotency-Key`.
-async fn once(
+pub(super) async fn once(
     cx: &Context,
     actor: &Actor,
     place: &str,

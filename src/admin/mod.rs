@@ -17,6 +17,7 @@ pub mod openapi;
 pub mod picture;
 pub mod probe;
 pub mod queries;
+pub mod register;
 pub mod report;
 pub mod reports;
 pub mod rollouts;

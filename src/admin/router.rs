@@ -10,7 +10,8 @@ use axum::routing::{get, post, put};
 use super::context::Context;
 use super::error::Problem;
 use super::{
-    auth, change, dashboard, events, feedback, journal, openapi, probe, report, rollouts, samples, triggers, which,
+    auth, change, dashboard, events, feedback, journal, openapi, probe, register, report, rollouts, samples, triggers,
+    which,
 };
 
 /// Most bytes of a change's body.
@@ -19,7 +20,7 @@ const BODY_MAX: usize = 64 << 10;
 const FEEDBACK_MAX: usize = 2 << 20;
 
 /// Every route, as the description must name them.
-pub const ROUTES: [(&str, &str); 24] = [
+pub const ROUTES: [(&str, &str); 26] = [
     ("get", "/api/v1/samples"),
     ("get", "/livez"),
     ("get", "/readyz"),
@@ -29,6 +30,8 @@ pub const ROUTES: [(&str, &str); 24] = [
     ("get", "/api/v1/rollouts/{name}"),
     ("get", "/api/v1/rollouts/{name}/which"),
     ("get", "/api/v1/rollouts/{name}/report"),
+    ("get", "/api/v1/rollouts/{name}/register"),
+    ("put", "/api/v1/rollouts/{name}/register"),
     ("put", "/api/v1/rollouts/{name}/weight"),
     ("post", "/api/v1/rollouts/{name}/{verb}"),
     ("get", "/api/v1/events"),
@@ -54,6 +57,7 @@ pub fn router(cx: Context) -> Router {
         .route("/api/v1/rollouts/{name}", get(rollouts::get))
         .route("/api/v1/rollouts/{name}/which", get(which::which))
         .route("/api/v1/rollouts/{name}/report", get(report::report))
+        .route("/api/v1/rollouts/{name}/register", get(register::show).put(register::put))
         .route("/api/v1/rollouts/{name}/weight", put(change::weight))
         .route("/api/v1/rollouts/{name}/{verb}", post(change::verb))
         .route("/api/v1/events", get(events::events))

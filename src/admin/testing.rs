@@ -96,8 +96,13 @@ impl Seen {
 
 /// The admin side of this configuration, everything at weight 0 and idle.
 pub fn bench(tokens: &str) -> Bench {
+    bench_with(tokens, "")
+}
+
+/// The same with more behind it.
+pub fn bench_with(tokens: &str, more: &str) -> Bench {
     let listen = "[admin]\nlisten = \"127.0.0.1:8081\"\nhosts = [\"serin.internal\"]\n";
-    let text = format!("{listen}{tokens}{CHAT}");
+    let text = format!("{listen}{tokens}{CHAT}{more}");
     let config = config::parse(&text, "test.toml", &|_| None).unwrap_or_else(|faults| panic!("{faults}"));
     let recorders = Arc::new(Recorders::new(2));
     let builder = Builder::new(Arc::default(), Arc::clone(&recorders), b"secret");
@@ -227,6 +232,7 @@ pub fn view(phase: &'static str, weight: f64) -> RolloutView {
         gates: vec![gate("error_rate", "ratio", GateResult::Pass), gate("latency_p99", "ms", GateResult::Inconclusive)],
         exposed: Exposed { users: 1_284, requests: 41_207, cost_usd: 112.4, ..Exposed::default() },
         drill: None,
+        register: None,
         heartbeat_age_s: 0.2,
         allowed: vec!["promote", "pause", "set weight", "step-back", "extend", "abort", "drill"],
     }

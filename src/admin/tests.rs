@@ -734,7 +734,7 @@ async fn the_page_shows_every_rollout_and_only_the_verbs_one_may_use() {
     is_problem(&bench.ask("GET", "/dashboard/rollouts", "").await, 401);
 }
 
-fn decided(reason: &str) -> crate::rollout::Record {
+pub(super) fn decided(reason: &str) -> crate::rollout::Record {
     use crate::rollout::{Decision, Phase, Record, State, Terms};
     let terms = Terms {
         rollout: RolloutName::new("chat"),
@@ -745,6 +745,7 @@ fn decided(reason: &str) -> crate::rollout::Record {
         gates: "h".into(),
         policy: None,
         drill_every: None,
+        register: None,
     };
     Record {
         at: super::testing::START,
@@ -764,6 +765,7 @@ fn decided(reason: &str) -> crate::rollout::Record {
         approvals: Vec::new(),
         gates: "h".into(),
         generation: 1,
+        register: terms.register.clone(),
         state: State::initial(&terms),
         numbers: None,
     }

@@ -309,6 +309,18 @@ enum TypedCommand {
         /// .jsonl or .jsonl.gz
         trace: PathBuf,
     },
+    /// Write what the configuration says of its versions into the register, or show what is there
+    Register {
+        /// The rollout; without it all that have an entry
+        #[arg(default_value = "")]
+        name: String,
+        /// Show the register instead of writing
+        #[arg(long, requires = "name", conflicts_with = "reason")]
+        show: bool,
+        /// Why, for the record
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
     /// The governance records of a rollout: initiation, promotions, incident, completion, exposure
     Report {
         name: String,
@@ -454,6 +466,8 @@ pub fn parse_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
             return Ok(Command::Report(ReportArgs { name, journal, output: globals.output }));
         }
         TypedCommand::Report { name, journal: None } => (name, Deed::Report),
+        TypedCommand::Register { name, show: true, .. } => (name, Deed::Registered),
+        TypedCommand::Register { name, show: false, reason } => (name, Deed::Register { file: config, reason }),
         TypedCommand::Explain { name } => (name, Deed::Explain),
         TypedCommand::Which { name, unit } => (name, Deed::Which { unit }),
         TypedCommand::Start(typed) => verb("start", typed),

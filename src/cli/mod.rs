@@ -4,6 +4,7 @@ pub mod args;
 pub mod client;
 pub mod local;
 pub mod place;
+pub mod register;
 pub mod remote;
 pub mod screen;
 pub mod seen;

@@ -1,6 +1,7 @@
 //! Commands that a running serin is asked: reads, verbs, and the waiting of `status` and `get --watch`.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::args::{Globals, Output};
 use super::client::{Client, Failure, encoded};
+use super::register;
 use super::screen::{self, Paint};
 use super::seen::Rollout;
 use crate::config::duration::show_duration;
@@ -49,6 +51,15 @@ pub enum Deed {
     Explain,
     /// The records of what was decided.
     Report,
+    /// What the register holds of a rollout.
+    Registered,
+    /// Write a file's entries into it.
+    Register {
+        /// The configuration.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Where a unit goes.
     Which {
         /// The unit.
@@ -168,6 +179,12 @@ impl Asking<'_> {
                 streams.out.write_all(&text)?;
                 streams.out.flush()?;
             }
+            Deed::Registered => {
+                let json = client.get(&format!("{path}/register")).await?;
+                let text = register::screen(&json).ok_or_else(|| misread("its shape is another"))?;
+                self.show(streams, &json, || text)?;
+            }
+            Deed::Register { file, reason } => return self.register(&client, file, reason, streams).await,
             Deed::Which { unit } => {
                 let json = client.get(&format!("{path}/which?unit={}", encoded(unit))).await?;
                 self.show(streams, &json, || {
@@ -219,6 +236,30 @@ impl Asking<'_> {
     fn done(&self, streams: &mut Streams<'_>, json: &Value) -> Result<(), Trouble> {
         let rollout = read(json)?;
         self.show(streams, json, || screen::transition(&rollout, self.paint))
+    }
+
+    /// Writes every entry of a file, one rollout after the other; the first refusal ends it.
+    async fn register(
+        &self,
+        client: &Client,
+        file: &Path,
+        reason: &str,
+        streams: &mut Streams<'_>,
+    ) -> Result<u8, Trouble> {
+        let entries = match register::entries(file, &self.remote.name) {
+            Ok(entries) => entries,
+            Err(why) => {
+                writeln!(streams.err, "serin: {why}")?;
+                return Ok(1);
+            }
+        };
+        for (name, entry) in entries {
+            let body = json!({ "reason": reason, "entry": entry });
+            let path = format!("/api/v1/rollouts/{}/register", encoded(&name));
+            let json = client.send(Method::PUT, &path, Some(&body)).await?;
+            self.show(streams, &json, || format!("{name} registered {}\n", register::line(&entry)))?;
+        }
+        Ok(0)
     }
 
     /// How a drill went; one that failed is no success.
@@ -307,12 +348,12 @@ fn ended(before: Option<&Rollout>, now: &Rollout) -> Option<u8> {
 }
 
 fn read<T: for<'de> Deserialize<'de>>(json: &Value) -> Result<T, Trouble> {
-    T::deserialize(json).map_err(|error| {
-        Trouble::Failure(Failure::Unreachable {
-            place: "the admin API".to_owned(),
-            why: format!("its answer is not what was expected: {error}"),
-        })
-    })
+    T::deserialize(json).map_err(|error| misread(&error.to_string()))
+}
+
+fn misread(why: &str) -> Trouble {
+    let why = format!("its answer is not what was expected: {why}");
+    Trouble::Failure(Failure::Unreachable { place: "the admin API".to_owned(), why })
 }
 
 /// Runs [`ask`] on a small runtime of its own, with the process's streams.

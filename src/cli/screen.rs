@@ -1,6 +1,6 @@
 //! What a terminal shows: tables and paragraphs of rollouts. Text in, text out.
 
-use super::seen::{Arm, Exposed, Gate, Rollout, Stage};
+use super::seen::{Arm, Exposed, Gate, Register, Rollout, Stage};
 use crate::judge::show;
 
 /// How text is marked.
@@ -149,6 +149,12 @@ pub fn one(rollout: &Rollout, paint: Paint) -> String {
             field(&mut out, name, text);
         }
     }
+    if let Some(register) = &rollout.register {
+        field(&mut out, "register", &registered(register));
+        if let Some(changed) = &register.changed {
+            line(&mut out, &format!("  {}{changed}", paint.word("paused", &pad("CHANGED"))));
+        }
+    }
     out.push('\n');
     out.push_str(&arms(rollout, paint));
     if !rollout.gates.is_empty() {
@@ -216,6 +222,15 @@ fn of_stage(stage: &Stage) -> String {
         text.push_str(&format!("; deadline {deadline}"));
     }
     text
+}
+
+/// `minor, medium risk, sha256:9f86…, owner ml-platform (#release); of the file, not started`.
+fn registered(register: &Register) -> String {
+    let risk = register.risk.as_ref().map_or_else(String::new, |risk| format!(", {risk} risk"));
+    let contacts =
+        if register.contacts.is_empty() { String::new() } else { format!(" ({})", register.contacts.join(", ")) };
+    let since = if register.frozen { "" } else { "; of the file, not started" };
+    format!("{}{risk}, {}, owner {}{contacts}{since}", register.kind, register.digest, register.owner)
 }
 
 fn plan(rollout: &Rollout, paint: Paint) -> String {

@@ -26,8 +26,23 @@ pub struct Rollout {
     pub gates: Vec<Gate>,
     pub exposed: Exposed,
     pub drill: Option<Drill>,
+    pub register: Option<Register>,
     pub heartbeat_age_s: f64,
     pub allowed: Vec<String>,
+}
+
+/// The version's entry in the register.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields of the admin API, described there")]
+pub struct Register {
+    pub digest: String,
+    pub kind: String,
+    pub risk: Option<String>,
+    pub owner: String,
+    pub contacts: Vec<String>,
+    pub frozen: bool,
+    pub changed: Option<String>,
 }
 
 /// The last rehearsal of a rollback.

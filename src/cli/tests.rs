@@ -48,6 +48,9 @@ fn every_command_of_the_interface_is_understood() {
         ("which chat --unit u1", "chat", Deed::Which { unit: "u1".into() }),
         ("set weight chat 12.5%", "chat", Deed::SetWeight { percent: 12.5, reason: String::new() }),
         ("reload", "", Deed::Reload),
+        ("register chat --show", "chat", Deed::Registered),
+        ("register -c a.toml", "", Deed::Register { file: "a.toml".into(), reason: String::new() }),
+        ("register chat --reason x", "chat", Deed::Register { file: "serin.toml".into(), reason: "x".into() }),
     ] {
         let got = remote(line);
         assert_eq!((got.name.as_str(), &got.deed), (name, &deed), "{line}");
@@ -87,6 +90,8 @@ fn what_makes_no_sense_is_usage() {
         "set weight chat 101",
         "set weight chat x",
         "which chat",
+        "register --show",
+        "register chat --show --reason x",
         "replay t.jsonl",
         "replay --policy p --rollout chat t.jsonl",
         "demo --scenario boring",
@@ -327,4 +332,85 @@ fn completions_name_the_commands() {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     perform(&Local::Completions(clap_complete::Shell::Bash), &mut out, &mut err);
     assert!(String::from_utf8(out).unwrap().contains("step-back"));
+}
+
+const REGISTERED: &str = r##"
+[listeners.e]
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+[rollouts.chat]
+match = { host = "*", path_prefix = "/chat" }
+unit = ["ip"]
+stable = { version = "a", endpoints = ["http://127.0.0.1:1"] }
+canary = { version = "b", endpoints = ["http://127.0.0.1:2"] }
+register = { digest = "sha256:DIGEST", kind = "minor", risk = "low", owner = "ml-platform", contacts = ["#release"] }
+[rollouts.other]
+unit = ["ip"]
+stable = { version = "a", endpoints = ["http://127.0.0.1:1"] }
+"##;
+
+#[tokio::test]
+async fn a_files_entries_are_written_into_the_register_or_it_is_said_why_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("serin.toml");
+    let digest = "0a".repeat(32);
+    std::fs::write(&file, REGISTERED.replace("DIGEST", &digest)).unwrap();
+    let admin = serving(vec![in_phase("idle", 0.0)]).await;
+    let (code, out, err) = run(&format!("register -c {}", file.display()), &admin).await;
+    assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""));
+    assert_eq!(out, format!("chat registered b: minor, low risk, sha256:{digest}, owner ml-platform (#release)\n"));
+    for (name, why) in [
+        ("other", "has no entry to write: add digest, kind, owner and risk of the canary in [rollouts.other.register]"),
+        ("nobody", "has no rollout \"nobody\""),
+    ] {
+        let (code, out, err) = run(&format!("register {name} -c {}", file.display()), &admin).await;
+        assert_eq!((code, out.as_str()), (ExitCode::from(1), ""));
+        assert!(err.contains(why), "{err}");
+    }
+    let problem = json!({"status": 409, "detail": "the configuration in force has another digest", "remedy": "reload"});
+    let admin = serving(vec![(409, problem)]).await;
+    let (code, _, err) = run(&format!("register chat -c {}", file.display()), &admin).await;
+    assert_eq!(
+        (code, err.as_str()),
+        (ExitCode::from(5), "serin: the configuration in force has another digest\n  reload\n")
+    );
+}
+
+#[tokio::test]
+async fn the_register_is_shown_with_what_is_frozen_and_what_was_written() {
+    let entry = json!({"version": "b", "digest": "sha256:0a", "kind": "minor", "owner": "ml", "contacts": [],
+        "shadow_evidence": ["reports/0711"],
+        "thresholds": [{"gate": "error_rate", "promote": "+0.1 pp", "rollback": "+0.5 pp", "on": "rollback"}]});
+    let written = json!({"n": 7, "at": "2026-11-20T14:00:00.000Z", "decision": "start", "by": "alice", "reason": "", "entry": entry});
+    let answer = json!({"rollout": "chat", "file": null, "frozen": entry, "entries": [written]});
+    let admin = serving(vec![(200, answer)]).await;
+    let (code, out, _) = run("register chat --show", &admin).await;
+    assert_eq!(code, ExitCode::SUCCESS);
+    golden(
+        &out,
+        "
+chat
+  file    nothing
+  frozen  b: minor, sha256:0a, owner ml
+  evidence  reports/0711
+  error_rate: fine up to +0.1 pp, bad from +0.5 pp
+  entry 7  2026-11-20T14:00:00.000Z  start by alice  b: minor, sha256:0a, owner ml
+",
+    );
+}
+
+#[test]
+fn a_changed_digest_is_said_on_the_screen() {
+    let mut json = rollout();
+    json["register"] = json!({"digest": "sha256:0a", "kind": "minor", "risk": "high", "owner": "ml", "contacts": ["a", "b"], "frozen": true, "changed": "b was registered as another"});
+    let text = screen::one(&read(json.clone()), Paint(false));
+    assert!(
+        text.contains(
+            "  register    minor, high risk, sha256:0a, owner ml (a, b)\n  CHANGED     b was registered as another\n"
+        ),
+        "{text}"
+    );
+    json["register"]["frozen"] = json!(false);
+    assert!(screen::one(&read(json), Paint(false)).contains("(a, b); of the file, not started\n"));
 }

@@ -9,7 +9,7 @@ use super::model_rollout::Cohort;
 use super::raw;
 use super::read::{At, Text};
 use crate::rollout::plan::DEFAULT_SAMPLES;
-use crate::rollout::{Approval, PRESETS, Plan, SecondVersion, Stage, Start};
+use crate::rollout::{Approval, PRESETS, Plan, RiskClass, SecondVersion, Stage, Start};
 use crate::split::Weight;
 
 impl Check<'_, '_> {
@@ -31,8 +31,15 @@ impl Check<'_, '_> {
         weight
     }
 
-    /// A plan; `None` after a fault that leaves it without stages.
-    pub(crate) fn plan(&mut self, raw: raw::Plan, cohorts: &[Cohort], tokens: &[Token]) -> Option<Plan> {
+    /// A plan; `None` after a fault that leaves it without stages. Without preset and stages of its own it has those that
+    /// `risk` picks.
+    pub(crate) fn plan(
+        &mut self,
+        raw: raw::Plan,
+        risk: Option<RiskClass>,
+        cohorts: &[Cohort],
+        tokens: &[Token],
+    ) -> Option<Plan> {
         let default = Plan::default();
         let given = raw.stages.as_ref().is_some_and(|stages| !stages.is_empty());
         let mut places: Vec<Place> = Vec::new();
@@ -48,13 +55,17 @@ impl Check<'_, '_> {
                     (None, Vec::new())
                 }
             },
+            (None, _) if !given && risk.is_some() => {
+                let picked = risk.and_then(|risk| Plan::preset(risk.preset()));
+                picked.map(|plan| (plan.preset, plan.stages)).unwrap_or_default()
+            }
             (None, stages) => {
                 let stages = stages.unwrap_or_default();
                 if stages.is_empty() {
                     self.sink.fault(
                         &raw.place,
                         "has neither a preset nor stages",
-                        "write preset = \"standard\", or [[rollouts.NAME.plan.stages]]",
+                        "write preset = \"standard\", [[rollouts.NAME.plan.stages]], or risk in [rollouts.NAME.register]",
                     );
                 }
                 (None, self.stages(stages, &mut places))

@@ -127,7 +127,14 @@ impl Check<'_, '_> {
         }
         let trace = raw.trace.and_then(|trace| self.trace(trace));
         let weight = self.plain_weight(raw.weight.as_ref(), raw.plan.as_ref(), has_canary);
-        let plan = raw.plan.and_then(|plan| self.plan(plan, &cohorts, tokens));
+        let risk = self.risk(raw.register.as_ref());
+        let register_at = raw.register.as_ref().map(|register| register.place.clone()).unwrap_or_default();
+        // The risk class picks the preset where neither a plan nor a plain weight is written.
+        let by_risk = risk
+            .filter(|_| raw.weight.is_none())
+            .map(|_| raw::Plan { place: register_at.clone(), ..Default::default() });
+        let plan = raw.plan.or(by_risk).and_then(|plan| self.plan(plan, risk, &cohorts, tokens));
+        self.preset_of_risk(&register_at, risk, plan.as_ref());
         let body = raw.limits.unwrap_or_default();
         let body_bytes = self.size(body.body_bytes.as_ref(), 0, 1 << 50, limits.body_bytes);
         let queries = self.queries(raw.queries.unwrap_or_default());
@@ -140,6 +147,7 @@ impl Check<'_, '_> {
             references: wanted.unwrap_or(scored),
             remembers: wanted.unwrap_or(true) && limits.feedback_ids > 0,
         };
+        let register = self.register(raw.register, risk, canary.as_ref(), &policy);
         Some(Rollout {
             name: RolloutName::new(name.value.as_str()),
             route,
@@ -164,6 +172,7 @@ impl Check<'_, '_> {
             policy: Arc::new(policy),
             evaluator,
             queries,
+            register: register.map(Arc::new),
             contact: raw.contact.map(|at| at.value.0),
         })
     }

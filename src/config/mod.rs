@@ -5,6 +5,7 @@ mod check_gates;
 mod check_notify;
 mod check_plan;
 mod check_process;
+mod check_register;
 mod check_rollout;
 mod check_version;
 pub mod duration;

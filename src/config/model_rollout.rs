@@ -12,7 +12,7 @@ use super::model::TlsVersion;
 use super::secret::Secret;
 use crate::judge::Policy;
 use crate::names::{RolloutName, VersionName};
-use crate::rollout::Plan;
+use crate::rollout::{Plan, Registration};
 use crate::split::Weight;
 use crate::wire::{Protocol, SafetyRules};
 
@@ -65,6 +65,8 @@ pub struct Rollout {
     pub evaluator: Evaluator,
     /// Prometheus queries that gates name.
     pub queries: Vec<Query>,
+    /// The canary's entry in the register.
+    pub register: Option<Arc<Registration>>,
     /// Whom to ask about this release; told with every notice.
     pub contact: Option<String>,
 }

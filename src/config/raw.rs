@@ -130,6 +130,7 @@ tables! {
         stable: Version,
         canary: Version,
         baseline: Baseline,
+        register: Register,
         plan: Plan,
         evaluator: Evaluator,
         gates: Named<Gate>,
@@ -260,6 +261,15 @@ tables! {
     Baseline {
         enabled: At<bool>,
         endpoints: Vec<At<Text>>,
+    }
+    /// `[rollouts.NAME.register]`
+    Register {
+        digest: At<Text>,
+        kind: At<Text>,
+        risk: At<Text>,
+        owner: At<Text>,
+        contacts: Many<At<Text>>,
+        shadow_evidence: Many<At<Text>>,
     }
     /// `[rollouts.NAME.plan]`
     Plan {

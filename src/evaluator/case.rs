@@ -219,6 +219,7 @@ pub fn terms(config: &config::Rollout) -> Terms {
         gates: gates_hash(config),
         policy: Some(Arc::clone(&config.policy)),
         drill_every: config.evaluator.drill_every,
+        register: config.register.clone(),
     }
 }
 

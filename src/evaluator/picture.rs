@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::case::Case;
 use super::view::{
-    Approvals, ArmView, Arms, DrillView, EndpointsView, LatchView, PausedView, RolloutView, Share, StageView,
+    Approvals, ArmView, Arms, DrillView, EndpointsView, LatchView, PausedView, RegisterView, RolloutView, Share,
+    StageView,
 };
 use crate::judge::{Outcome, Verdict};
 use crate::measure::Sums;
 use crate::names::{Arm, Wall};
-use crate::rollout::{Now, Phase, State, Terms, machine};
+use crate::rollout::{Now, Phase, State, Terms, machine, register};
 
 /// The picture of a case now.
 #[must_use]
@@ -49,9 +50,17 @@ pub fn paint(case: &Case, now: Now, heartbeat_age: Duration) -> RolloutView {
             took_ms: drill.took.as_secs_f64() * 1e3,
             failed: drill.failed.clone(),
         }),
+        register: registered(state, &case.terms),
         heartbeat_age_s: heartbeat_age.as_secs_f64(),
         allowed: machine::allowed(state, &case.terms),
     }
+}
+
+/// The entry that is frozen, or the file's.
+fn registered(state: &State, terms: &Terms) -> Option<RegisterView> {
+    let entry = state.register.as_ref().or_else(|| register::of_file(state, terms))?;
+    let changed = register::unchanged(state, terms).err();
+    Some(RegisterView { entry: std::sync::Arc::clone(entry), frozen: state.register.is_some(), changed })
 }
 
 fn after(wall: Wall, by: Duration) -> String {
@@ -81,6 +90,7 @@ fn why(case: &Case, now: Now) -> String {
             let waits = match machine::waits_for(state, &case.terms, now.wall) {
                 Some("residence") => format!("{} of residence left", span(state.residence_left())),
                 Some("approval") => "proven; waits for an approval".to_owned(),
+                Some("register") => "proven; waits, because the file's digest is not the registered one".to_owned(),
                 Some("drill") => "proven; waits for a drill that succeeds".to_owned(),
                 Some("group") => "proven; waits for the others of its group".to_owned(),
                 Some("hours") => "proven; waits for the hours in which it may rise".to_owned(),

@@ -18,7 +18,7 @@ use crate::journal::Kept;
 use crate::judge::Verdict;
 use crate::names::{Arm, Mono, RolloutName};
 use crate::rollout::lockstep::{self, Member};
-use crate::rollout::{Actor, Event, Now, Phase, Refusal, RefusalKind, Role, State, Verb, machine};
+use crate::rollout::{Actor, Event, Now, Phase, Refusal, RefusalKind, Role, State, Verb, machine, register};
 use crate::snapshot::{Prepared, Snapshot};
 
 /// At least four ticks a second.
@@ -457,6 +457,9 @@ impl Evaluator {
                         let same_gates = **case.judge.policy() == *rollout.fixed.config.policy;
                         if !same_gates && effects::are_frozen(&case.state) {
                             tracing::warn!(rollout.name = %name, "the file's gates differ from those in force; they are frozen until the rollout ends, or until an owner takes them in (`gates`)");
+                        }
+                        if let Err(why) = register::unchanged(&case.state, &case.terms) {
+                            tracing::warn!(rollout.name = %name, "{why}; nothing rises until then");
                         }
                         case.fixed = Arc::clone(&rollout.fixed);
                         case.judge.record(self.world.tracing.as_ref(), case.fixed.config.trace.as_ref(), now.mono);

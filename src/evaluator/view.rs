@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use crate::judge::GateReport;
+use crate::rollout::Registration;
 
 /// One rollout, whole. Fields as in the admin API; more may come.
 #[derive(Clone, Debug, Serialize)]
@@ -48,6 +49,8 @@ pub struct RolloutView {
     pub exposed: Exposed,
     /// The last rehearsal of a rollback.
     pub drill: Option<DrillView>,
+    /// The version's entry in the register.
+    pub register: Option<RegisterView>,
     /// Seconds since the evaluator last finished a turn.
     pub heartbeat_age_s: f64,
     /// Verbs that the phase allows.
@@ -63,6 +66,18 @@ pub struct DrillView {
     pub took_ms: f64,
     /// What failed, when it did.
     pub failed: Option<String>,
+}
+
+/// A version's entry in the register.
+#[derive(Clone, Debug, Serialize)]
+pub struct RegisterView {
+    /// What it says.
+    #[serde(flatten)]
+    pub entry: Arc<Registration>,
+    /// Whether it is the one that was frozen at the start; else it is the file's, of a rollout that has not started.
+    pub frozen: bool,
+    /// Why nothing rises: the file has another digest than was frozen.
+    pub changed: Option<String>,
 }
 
 /// The stage a rollout is in.

@@ -88,6 +88,7 @@ pub fn message(notice: &Notice, seen: Option<&Seen>) -> Option<Message> {
         Tidings::RolledBack => (Kind::Rollback, Severity::Error),
         Tidings::Aborted => (Kind::Aborted, Severity::Warning),
         Tidings::Cleared => (Kind::Cleared, Severity::Info),
+        Tidings::Register => (Kind::Change, Severity::Info),
         Tidings::Drill => (Kind::Drill, Severity::Info),
         Tidings::Heartbeat => return None,
     };
@@ -219,6 +220,7 @@ pub fn of_record(record: &Record) -> Notice {
         Decision::Complete => Tidings::Completed,
         Decision::Swap | Decision::Adopt | Decision::Queue | Decision::Remove => Tidings::Version,
         Decision::Gates => Tidings::Gates,
+        Decision::Register => Tidings::Register,
         Decision::Freeze | Decision::Thaw => Tidings::Heartbeat,
         Decision::Drill => Tidings::Drill,
         Decision::Exposure => Tidings::Exposure,

@@ -76,7 +76,7 @@ impl Book {
 fn begins(record: &Record) -> bool {
     record.version.is_some()
         && (record.to != Phase::Idle || record.from != Phase::Idle)
-        && !matches!(record.decision, Decision::Drill | Decision::Swap | Decision::Clear)
+        && !matches!(record.decision, Decision::Drill | Decision::Swap | Decision::Clear | Decision::Register)
 }
 
 /// A release in the making.
@@ -103,6 +103,7 @@ impl Chapter {
             by: record.actor.clone(),
             reason: record.reason.clone(),
             gates: record.gates.clone(),
+            register: record.state.register.as_deref().cloned(),
             plan: record.state.plan.as_deref().map(PlanShown::of),
         });
         let release = Release {

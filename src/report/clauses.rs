@@ -37,7 +37,7 @@ pub const CLAUSES: &[Clause] = &[
         clause: "Article 9",
         about: "risk management through the whole life cycle; testing against metrics and thresholds defined beforehand",
         served_by: &[INITIATION, PROMOTIONS, INCIDENT],
-        how: "gates and margins are hashed at the start and frozen; each promotion shows the measured numbers against them",
+        how: "gates, margins and the version's entry in the register are frozen at the start; each promotion shows the measured numbers against them",
     },
     Clause {
         source: "EU AI Act (Regulation (EU) 2024/1689)",

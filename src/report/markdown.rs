@@ -3,7 +3,7 @@
 use super::clauses::CAVEAT;
 use super::release::{Completion, Exposure, Incident, Initiation, Line, Promotion, Release, Report, title};
 use super::words;
-use crate::rollout::GateNumbers;
+use crate::rollout::{GateNumbers, Registration};
 
 /// The whole report.
 #[must_use]
@@ -117,6 +117,9 @@ fn initiation(text: &mut Text, begun: &Initiation) {
         ("reason", begun.reason.clone()),
         ("gates frozen as", format!("`{}`", begun.gates)),
     ]);
+    if let Some(entry) = &begun.register {
+        register(text, entry);
+    }
     let Some(plan) = &begun.plan else { return };
     let rows = plan.stages.iter().enumerate().map(|(index, stage)| {
         vec![
@@ -129,6 +132,16 @@ fn initiation(text: &mut Text, begun: &Initiation) {
         ]
     });
     text.table(&["stage", "weight", "at least", "requests", "approval to leave", "cohorts"], rows);
+}
+
+fn register(text: &mut Text, entry: &Registration) {
+    text.line("Registered as:");
+    text.facts(words::entry(entry));
+    let rows = entry.thresholds.iter().map(|t| {
+        let limit = t.limit.clone().unwrap_or_else(|| "–".to_owned());
+        vec![t.gate.clone(), t.promote.clone(), t.rollback.clone(), limit, words::on(t.on).to_owned()]
+    });
+    text.table(&["gate", "fine up to", "bad from", "limit", "a fail"], rows);
 }
 
 fn promotion(text: &mut Text, one: &Promotion) {

@@ -7,7 +7,7 @@ use super::release::{
     Completion, Exposure, Incident, Initiation, Line, Outcome, PlanShown, Promotion, Release, Report, title,
 };
 use super::words;
-use crate::rollout::{GateNumbers, GateResult};
+use crate::rollout::{GateNumbers, GateResult, Registration};
 
 const STYLE: &str = include_str!("../../assets/report/style.css");
 const BIRD: &str = "<svg viewBox=\"0 0 32 32\" aria-hidden=\"true\"><path class=\"bird\" d=\"M4 20c0-8 6-13 12-13 4 0 7 2 8 5l5 2-4 2c0 7-5 11-11 11-4 0-7-1-10-4l-2-1z\"/><path class=\"beak\" d=\"m24 12 5 2-4 2z\"/><circle class=\"eye\" cx=\"20.5\" cy=\"12\" r=\"1.4\"/></svg>";
@@ -164,10 +164,33 @@ fn initiation(page: &mut Html, begun: &Initiation) {
     fact(page, "by", &begun.by);
     fact(page, "reason", if begun.reason.is_empty() { "none given" } else { &begun.reason });
     page.raw("<div><dt>gates frozen as</dt><dd class=\"hash\">").text(&begun.gates).raw("</dd></div></dl>");
+    if let Some(entry) = &begun.register {
+        register(page, entry);
+    }
     if let Some(plan) = &begun.plan {
         plan_table(page, plan);
     }
     page.raw("</section>");
+}
+
+fn register(page: &mut Html, entry: &Registration) {
+    page.raw("<p class=\"muted\">Registered as</p><dl class=\"facts\">");
+    for (name, value) in words::entry(entry) {
+        match value.strip_prefix('`').and_then(|value| value.strip_suffix('`')) {
+            Some(digest) => {
+                page.raw("<div><dt>").text(name).raw("</dt><dd class=\"hash\">").text(digest).raw("</dd></div>");
+            }
+            None => fact(page, name, &value),
+        }
+    }
+    page.raw("</dl><div class=\"scroll\"><table><thead><tr><th>gate</th><th class=\"num\">fine up to</th><th class=\"num\">bad from</th><th class=\"num\">limit</th><th>a fail</th></tr></thead><tbody>");
+    for threshold in &entry.thresholds {
+        page.raw("<tr><td>").text(&threshold.gate).raw("</td><td class=\"num\">").text(&threshold.promote);
+        page.raw("</td><td class=\"num\">").text(&threshold.rollback).raw("</td><td class=\"num\">");
+        page.text(threshold.limit.as_deref().unwrap_or("–")).raw("</td><td>").text(words::on(threshold.on));
+        page.raw("</td></tr>");
+    }
+    page.raw("</tbody></table></div>");
 }
 
 fn plan_table(page: &mut Html, plan: &PlanShown) {

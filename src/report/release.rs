@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::clauses::Clause;
 use crate::names::Wall;
-use crate::rollout::{Decision, Exposed, GateNumbers, Phase, Plan};
+use crate::rollout::{Decision, Exposed, GateNumbers, Phase, Plan, Registration};
 
 /// Everything that a journal says of one rollout.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -126,6 +126,8 @@ pub struct Initiation {
     pub reason: String,
     /// SHA-256 of the gates, frozen from then on.
     pub gates: String,
+    /// The version's entry in the register, frozen too; absent where there was none.
+    pub register: Option<Registration>,
     /// The plan, frozen too; absent for a plain split.
     pub plan: Option<PlanShown>,
 }
@@ -363,6 +365,7 @@ pub const fn title(decision: Decision) -> &'static str {
         Decision::Queue => "version queue changed",
         Decision::Remove => "taken out",
         Decision::Gates => "gates changed",
+        Decision::Register => "registered",
         Decision::Freeze => "frozen",
         Decision::Thaw => "thawed",
         Decision::Drill => "drill",

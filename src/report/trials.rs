@@ -9,7 +9,8 @@ use crate::journal::{Body, Entry, Summary};
 use crate::judge::{GateResult, On, Verdict};
 use crate::names::{Mono, RolloutName, VersionName, Wall};
 use crate::rollout::{
-    Actor, Effect, Event, Exposed, GateNumbers, Now, Numbers, Phase, Plan, Role, State, Terms, Verb, step,
+    Actor, Effect, Event, Exposed, GateNumbers, Now, Numbers, Phase, Plan, Registration, ReleaseKind, RiskClass, Role,
+    State, Terms, Threshold, Verb, step,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -35,6 +36,16 @@ impl Life {
             gates: "6a".repeat(32),
             policy: None,
             drill_every: None,
+            register: Some(Arc::new(Registration {
+                version: VersionName::new("gpt-large-0711"),
+                digest: format!("sha256:{}", "9f".repeat(32)),
+                kind: ReleaseKind::Minor,
+                risk: Some(RiskClass::High),
+                owner: "ml-platform".to_owned(),
+                contacts: vec!["#release".to_owned()],
+                shadow_evidence: vec!["reports/shadow-0711".to_owned()],
+                thresholds: Threshold::of(&crate::judge::Policy::default()),
+            })),
         };
         let now = Now { mono: Mono(1), wall: Wall(1_795_183_200_000) };
         let state = State::initial(&terms).resume(now.mono);
@@ -160,6 +171,7 @@ fn a_fall_and_a_completion_leave_the_records_that_they_should() {
     let begun = fallen.initiation.as_ref().unwrap();
     assert_eq!((begun.by.as_str(), begun.gates.as_str()), ("alice", "6a".repeat(32).as_str()));
     assert_eq!(begun.plan.as_ref().unwrap().stages.len(), 7);
+    assert_eq!(begun.register.as_ref().map(|entry| entry.owner.as_str()), Some("ml-platform"));
     let weights: Vec<f64> = fallen.promotions.iter().map(|p| p.weight).collect();
     assert_eq!(weights, [5.0, 10.0, 25.0]);
     assert!(fallen.promotions.iter().all(|p| p.proven && p.approvals == ["bob", "carol"] && p.gates.len() == 4));
@@ -233,6 +245,10 @@ fn every_rendering_says_the_same_and_nobody_writes_markup_but_we() {
             "2026-11-27 06:00:00 UTC",
             "25 %",
             "the new tokenizer was built without its cache",
+            "ml-platform",
+            "reports/shadow-0711",
+            "+0.5 pp",
+            "high",
             "Article 15",
             "CPS 230",
             "APP 11",
@@ -241,6 +257,8 @@ fn every_rendering_says_the_same_and_nobody_writes_markup_but_we() {
             assert!(text.contains(word), "{word}");
         }
     }
+    let digest = format!("sha256:{}", "9f".repeat(32));
+    assert!(html.contains(&digest) && md.contains(&digest));
     assert!(html.contains("3202 ms") && md.contains("3202 ms"), "the numbers of the gate that fell");
 }
 

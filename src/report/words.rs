@@ -1,6 +1,7 @@
 //! Numbers, times and spans in the form in which people read them, the same in every rendering.
 
 use crate::names::Wall;
+use crate::rollout::{On, Registration};
 
 /// A point in time: date, time to the second, UTC.
 #[must_use]
@@ -96,6 +97,33 @@ pub fn interval(unit: &str, bounds: Option<[f64; 2]>) -> String {
         || "–".to_owned(),
         |[low, high]| format!("{} to {}", difference(unit, Some(low)), difference(unit, Some(high))),
     )
+}
+
+/// What the register says of a version, as names and values.
+#[must_use]
+pub fn entry(entry: &Registration) -> Vec<(&'static str, String)> {
+    let mut facts = vec![
+        ("digest", format!("`{}`", entry.digest)),
+        ("kind", entry.kind.as_str().to_owned()),
+        ("owner", entry.owner.clone()),
+    ];
+    if let Some(risk) = entry.risk {
+        facts.push(("risk class", risk.as_str().to_owned()));
+    }
+    if !entry.contacts.is_empty() {
+        facts.push(("contacts", entry.contacts.join(", ")));
+    }
+    facts.extend(entry.shadow_evidence.iter().map(|evidence| ("shadow evidence", evidence.clone())));
+    facts
+}
+
+/// What a gate's fail does.
+#[must_use]
+pub const fn on(on: On) -> &'static str {
+    match on {
+        On::Rollback => "rolls back",
+        On::Hold => "holds",
+    }
 }
 
 /// Three significant digits, no trailing zeros.

@@ -127,6 +127,8 @@ pub enum Tidings {
     Gates,
     /// The exposure budget is spent, or has room again.
     Exposure,
+    /// The version's entry in the register was written.
+    Register,
 }
 
 /// Why a step was refused; nothing changed.

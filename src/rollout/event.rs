@@ -107,6 +107,8 @@ pub enum Verb {
     SetWeight(Weight),
     /// Take the file's changed gates into a running rollout.
     Gates,
+    /// Write the file's entry of this version into the register.
+    Register,
 }
 
 /// What a request carries beside the verb's name.
@@ -175,6 +177,7 @@ impl Verb {
             Verb::Drill => "drill",
             Verb::SetWeight(_) => "set weight",
             Verb::Gates => "gates",
+            Verb::Register => "register",
         }
     }
 
@@ -190,7 +193,8 @@ impl Verb {
             | Verb::StepBack
             | Verb::Extend { .. }
             | Verb::Drill
-            | Verb::SetWeight(_) => &[Role::Operator, Role::Owner],
+            | Verb::SetWeight(_)
+            | Verb::Register => &[Role::Operator, Role::Owner],
             Verb::Abort => &[Role::Operator, Role::Approver, Role::Owner],
             Verb::Approve | Verb::Clear => &[Role::Approver, Role::Owner],
             Verb::Promote { full: true } | Verb::Gates => &[Role::Owner],

@@ -48,6 +48,7 @@ impl Group {
                     gates: "g".to_owned(),
                     policy: None,
                     drill_every: None,
+                    register: None,
                 }
             })
             .collect();

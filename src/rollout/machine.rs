@@ -13,7 +13,7 @@ use crate::rollout::event::{Event, Now, Verb};
 use crate::rollout::moves::Draft;
 use crate::rollout::record::Decision;
 use crate::rollout::state::{Lacking, Phase, Proof, State, Terms};
-use crate::rollout::{drill, exposure, file, verbs};
+use crate::rollout::{drill, exposure, file, register, verbs};
 
 /// What a step answers: the next state with what to do, or why nothing changed.
 pub type Outcome = Result<(State, Vec<Effect>), Refusal>;
@@ -95,18 +95,20 @@ pub fn allowed(state: &State, terms: &Terms) -> Vec<&'static str> {
     }
 }
 
-/// What is possible beside the phase table: an abort where nothing runs, which changes nothing, and an owner's new gates
-/// for what runs.
+/// What is possible beside the phase table: an abort where nothing runs, which changes nothing, an owner's new gates for
+/// what runs, and the register, which is of versions and not of phases.
 #[must_use]
 pub const fn possible_beside(phase: Phase, verb: Verb) -> bool {
     match verb {
         Verb::Abort => matches!(phase, Phase::Idle | Phase::RolledBack),
         Verb::Gates => !matches!(phase, Phase::Idle | Phase::Completed | Phase::RolledBack),
+        Verb::Register => true,
         _ => false,
     }
 }
 
-/// What the present stage waits for: `residence`, `samples`, `gates`, `approval`, `drill`, `hours`, `group`, or nothing.
+/// What the present stage waits for: `residence`, `samples`, `gates`, `approval`, `register`, `drill`, `hours`, `group`,
+/// or nothing.
 #[must_use]
 pub fn waits_for(state: &State, terms: &Terms, at: Wall) -> Option<&'static str> {
     let plan = state.plan.as_ref()?;
@@ -127,7 +129,9 @@ pub fn waits_for(state: &State, terms: &Terms, at: Wall) -> Option<&'static str>
         }
         _ => return None,
     }
-    Some(if drill::may_rise(state, terms, at).is_err() {
+    Some(if register::unchanged(state, terms).is_err() {
+        "register"
+    } else if drill::may_rise(state, terms, at).is_err() {
         "drill"
     } else if calendar::may_rise(plan.hours.as_ref(), &plan.freezes, at).is_err() {
         "hours"

@@ -20,6 +20,9 @@ mod moves;
 pub mod numbers;
 pub mod plan;
 pub mod record;
+pub mod register;
+#[cfg(test)]
+mod registered;
 pub mod state;
 #[cfg(test)]
 mod stories;
@@ -33,4 +36,5 @@ pub use machine::{allowed, possible_beside, reconcile, step, waits_for};
 pub use numbers::{Exposed, GateNumbers, Numbers};
 pub use plan::{Approval, PRESETS, Plan, SecondVersion, Stage, Start};
 pub use record::{Decision, Record};
+pub use register::{Registration, ReleaseKind, RiskClass, Threshold};
 pub use state::{Drill, Lacking, Latch, Paused, Phase, Proof, State, Target, Terms};

@@ -9,6 +9,7 @@ use crate::rollout::effect::{Cohorts, Effect, Notice, Tidings};
 use crate::rollout::event::Now;
 use crate::rollout::plan::{Approval, Plan, Stage};
 use crate::rollout::record::{Decision, Record};
+use crate::rollout::register;
 use crate::rollout::state::{Drill, Latch, Paused, Phase, State, Target, Terms};
 use crate::split::weight::Weight;
 
@@ -116,6 +117,7 @@ impl<'a> Draft<'a> {
         if self.state.heartbeat_lost {
             return Err("the judge's heartbeat is stale".to_owned());
         }
+        register::unchanged(&self.state, self.terms)?;
         drill::may_rise(&self.state, self.terms, self.now.wall)?;
         self.calendar()
     }
@@ -159,10 +161,11 @@ impl<'a> Draft<'a> {
         state.paused = None;
     }
 
-    /// The file's gates are the ones in force from now on.
+    /// The file's gates, and its entry in the register, are the ones in force from now on.
     pub(crate) fn freeze_gates(&mut self) {
         self.state.gates.clone_from(&self.terms.gates);
         self.state.policy.clone_from(&self.terms.policy);
+        self.state.register = register::of_file(&self.state, self.terms).cloned();
     }
 
     /// Voids proof and signatures.
@@ -418,6 +421,8 @@ impl<'a> Draft<'a> {
         }
         let swap = publish.contains(&Effect::Swap);
         let up = after.weight > before.weight || widens(&before.cohorts(), &cohorts) || unlatched || gates || swap;
+        let starts = close.enters && before.phase == Phase::Idle;
+        let registers = starts || matches!(close.decision, Decision::Gates | Decision::Register);
         let record = Effect::Record(Box::new(Record {
             at: self.now.wall,
             rollout: self.terms.rollout.clone(),
@@ -436,6 +441,7 @@ impl<'a> Draft<'a> {
             approvals: if close.approvals.is_empty() { after.approvals.clone() } else { close.approvals },
             gates: after.gates.clone(),
             generation: after.generation,
+            register: register::of_file(after, self.terms).filter(|_| registers).cloned(),
             state: State { last: None, lacking: None, ..after.clone() },
             numbers: None,
         }));

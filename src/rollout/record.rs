@@ -1,9 +1,12 @@
 //! What a step leaves in the journal: what was decided, by whom, why, on which proof, and the state after it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::names::{RolloutName, VersionName, Wall};
 use crate::rollout::numbers::Numbers;
+use crate::rollout::register::Registration;
 use crate::rollout::state::{Phase, State};
 use crate::split::weight::Weight;
 
@@ -47,6 +50,9 @@ pub struct Record {
     pub generation: u64,
     /// The state after it.
     pub state: State,
+    /// The version's entry in the register, beside what freezes or changes it: start, gates, register.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register: Option<Arc<Registration>>,
     /// The numbers of that moment; the evaluator, which has them, puts them in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numbers: Option<Box<Numbers>>,
@@ -98,6 +104,8 @@ pub enum Decision {
     Remove,
     /// Changed gates were taken in by an owner.
     Gates,
+    /// The version's entry in the register was written.
+    Register,
     /// The heartbeat was lost: nothing rises.
     Freeze,
     /// The heartbeat is back.
@@ -134,6 +142,7 @@ impl Decision {
             Decision::Queue => "queue",
             Decision::Remove => "remove",
             Decision::Gates => "gates",
+            Decision::Register => "register",
             Decision::Freeze => "freeze",
             Decision::Thaw => "thaw",
             Decision::Drill => "drill",
@@ -146,7 +155,13 @@ impl Decision {
     pub const fn wants_numbers(self) -> bool {
         !matches!(
             self,
-            Decision::Freeze | Decision::Thaw | Decision::Drill | Decision::Queue | Decision::Clear | Decision::Adopt
+            Decision::Freeze
+                | Decision::Thaw
+                | Decision::Drill
+                | Decision::Queue
+                | Decision::Clear
+                | Decision::Adopt
+                | Decision::Register
         )
     }
 }

@@ -9,6 +9,7 @@ use crate::judge::Policy;
 use crate::names::{Mono, RolloutName, VersionName, Wall};
 use crate::rollout::effect::Cohorts;
 use crate::rollout::plan::{Approval, Plan, Start, UNSAID_DEADLINE};
+use crate::rollout::register::Registration;
 use crate::split::weight::Weight;
 
 /// What the configuration says about a rollout; the machine's read-only side.
@@ -30,6 +31,8 @@ pub struct Terms {
     pub policy: Option<Arc<Policy>>,
     /// How often a rollback is to be rehearsed: nothing rises after a drill that failed, or when one is overdue.
     pub drill_every: Option<Duration>,
+    /// The file's entry of its canary in the register, to be frozen at the start.
+    pub register: Option<Arc<Registration>>,
 }
 
 /// Where a rollout stands.
@@ -138,6 +141,9 @@ pub struct State {
     /// The gates in force since the start, frozen as the plan is; `None` when idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Arc<Policy>>,
+    /// The version's entry in the register, frozen as the gates are; `None` when idle, or where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register: Option<Arc<Registration>>,
     /// The last rehearsal of a rollback.
     #[serde(default)]
     pub drill: Option<Drill>,
@@ -254,6 +260,7 @@ impl State {
             spent: None,
             gates: String::new(),
             policy: None,
+            register: None,
             drill: None,
             at_barrier: false,
             generation: 0,

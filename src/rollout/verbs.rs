@@ -9,6 +9,7 @@ use crate::rollout::machine::{Outcome, allowed, possible_beside, refuse};
 use crate::rollout::moves::{Close, Draft, EXTENSION_MAX};
 use crate::rollout::plan::Approval;
 use crate::rollout::record::Decision;
+use crate::rollout::register;
 use crate::rollout::state;
 use crate::rollout::state::{Paused, Phase, State, Target};
 use crate::split::weight::Weight;
@@ -43,6 +44,7 @@ pub(crate) fn command(draft: Draft<'_>, verb: Verb, actor: &Actor, reason: &str)
         Verb::Drill => Ok((draft.state, vec![Effect::Drill])),
         Verb::SetWeight(weight) => set_weight(draft, weight, actor, reason),
         Verb::Gates => take_gates(draft, actor, reason),
+        Verb::Register => write_register(draft, actor, reason),
     }
 }
 
@@ -67,6 +69,9 @@ fn rise_by_hand(draft: &Draft<'_>, actor: &Actor) -> Result<(), Refusal> {
     if draft.state.heartbeat_lost {
         let why = "the judge's heartbeat is stale: nothing rises until it is back; pause, step-back and abort work";
         return Err(refuse(draft, RefusalKind::Stale, why));
+    }
+    if let Err(why) = register::unchanged(&draft.state, draft.terms) {
+        return Err(refuse(draft, RefusalKind::Conflict, why));
     }
     match drill::may_rise(&draft.state, draft.terms, draft.now.wall).and_then(|()| draft.calendar()) {
         Err(why) if !actor.is(Role::Owner) => {
@@ -340,4 +345,21 @@ fn take_gates(mut draft: Draft<'_>, actor: &Actor, reason: &str) -> Outcome {
     let text = format!("{} changed the gates of {}: {reason}", actor.name, draft.canary());
     let close = Close::new(Decision::Gates, &actor.name, reason, Tidings::Gates, text).entering();
     Ok(draft.close(close.with(Effect::TakeGates)))
+}
+
+/// Writes the file's entry of this version into the register. While it is under release, another digest is refused: that
+/// is a change of what was proven, and an owner's `gates` takes it in.
+fn write_register(mut draft: Draft<'_>, actor: &Actor, reason: &str) -> Outcome {
+    let Some(entry) = register::of_file(&draft.state, draft.terms).cloned() else {
+        let why = format!("the configuration has no entry of {}: write [rollouts.NAME.register]", draft.canary());
+        return Err(refuse(&draft, RefusalKind::Conflict, why));
+    };
+    if let Err(why) = register::unchanged(&draft.state, draft.terms) {
+        return Err(refuse(&draft, RefusalKind::Conflict, why));
+    }
+    let text = format!("{} registered {} as {}", actor.name, entry.version, entry.digest);
+    if draft.state.phase != Phase::Idle {
+        draft.state.register = Some(entry);
+    }
+    Ok(draft.close(Close::new(Decision::Register, &actor.name, reason, Tidings::Register, text)))
 }

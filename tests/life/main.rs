@@ -19,6 +19,7 @@ mod heartbeat;
 mod kills;
 mod latches;
 mod process;
+mod registered;
 mod reloads;
 mod restarts;
 mod shares;
