@@ -51,8 +51,12 @@ pub async fn journal(
 /// An entry for people: without the state that a restart needs, times as RFC 3339.
 fn shown(entry: &Entry) -> Value {
     let at = entry.at().rfc3339();
-    let Body::Record(record) = &entry.body else {
-        return json!({"n": entry.n, "at": at, "decision": "checkpoint"});
+    let record = match &entry.body {
+        Body::Record(record) => record,
+        Body::Checkpoint(_) => return json!({"n": entry.n, "at": at, "decision": "checkpoint"}),
+        Body::Signature(signature) => {
+            return json!({"n": entry.n, "at": at, "decision": "signature", "of": signature.of, "key": signature.key});
+        }
     };
     let mut value = serde_json::to_value(record).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {

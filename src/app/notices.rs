@@ -89,7 +89,7 @@ fn missed(journal: &Journal, opened: &Opened) -> Vec<Notice> {
     let entries = journal.after(after, usize::try_from(LOOK_BACK).unwrap_or(usize::MAX));
     let records = entries.iter().filter_map(|entry| match &entry.body {
         Body::Record(record) => Some(record),
-        Body::Checkpoint(_) => None,
+        Body::Checkpoint(_) | Body::Signature(_) => None,
     });
     let told = opened.outbox.told();
     let untold = records.filter(|r| told.get(&r.rollout).is_some_and(|told| r.generation > *told));

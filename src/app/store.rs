@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::StartError;
 use crate::config::Config;
 use crate::evaluator::turn::Known;
-use crate::journal::{self, Evidence, Journal};
+use crate::journal::{self, Evidence, Journal, Signer};
 use crate::names::RolloutName;
 
 pub(super) type Store = (Arc<Journal>, BTreeMap<RolloutName, Known>, Option<Evidence>);
@@ -20,7 +20,15 @@ pub(super) fn open_store(config: &Config) -> Result<Store, StartError> {
         return Ok((Arc::new(Journal::memory()?), BTreeMap::new(), None));
     };
     let refuse = |why: String| StartError::Store { path: store.path.display().to_string(), why };
-    let options = journal::Options { retention: store.retention, ..journal::Options::default() };
+    let signer = match &store.signing_key {
+        None => None,
+        Some(key) => {
+            let signer = Signer::from_pem(&key.pem).map_err(|e| refuse(format!("{} {e}", key.path.display())))?;
+            tracing::info!(key = signer.name(), "every record of the journal is signed");
+            Some(Arc::new(signer))
+        }
+    };
+    let options = journal::Options { retention: store.retention, signer, ..journal::Options::default() };
     let (journal, recovered) =
         Journal::open_with(&store.path.join("journal"), options).map_err(|e| refuse(e.to_string()))?;
     if let Some(torn) = &recovered.torn {

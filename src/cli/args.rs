@@ -370,8 +370,13 @@ enum TypedSet {
 
 #[derive(Debug, Subcommand)]
 enum TypedJournal {
-    /// Check the hash chain of a journal's directory
-    Verify { file: PathBuf },
+    /// Check the hash chain of a journal's directory, and who signed it
+    Verify {
+        file: PathBuf,
+        /// The public half (PEM) of a key that may have signed; may be repeated. Without it signatures are not looked at
+        #[arg(long, value_name = "PEM")]
+        key: Vec<PathBuf>,
+    },
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -452,8 +457,8 @@ pub fn parse_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
             };
             return Ok(Command::Replay(ReplayArgs { policy, trace }));
         }
-        TypedCommand::Journal(TypedJournal::Verify { file }) => {
-            return Ok(Command::Local(Local::JournalVerify { path: file, output: globals.output }));
+        TypedCommand::Journal(TypedJournal::Verify { file, key }) => {
+            return Ok(Command::Local(Local::JournalVerify { path: file, keys: key, output: globals.output }));
         }
         TypedCommand::Init { stable, canary } => return Ok(Command::Local(Local::Init { stable, canary })),
         TypedCommand::Completions { shell } => return Ok(Command::Local(Local::Completions(shell))),

@@ -1,7 +1,7 @@
 //! Commands that need no running serin: version, completions, a first configuration, the journal's chain.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -23,10 +23,12 @@ pub enum Local {
         /// The canary's endpoint.
         canary: String,
     },
-    /// The hash chain of a journal.
+    /// The hash chain of a journal, and its signatures.
     JournalVerify {
         /// Its directory.
         path: PathBuf,
+        /// Public keys; none: signatures are not looked at.
+        keys: Vec<PathBuf>,
         /// For people or machines.
         output: Output,
     },
@@ -49,7 +51,7 @@ pub fn perform(local: &Local, out: &mut dyn Write, err: &mut dyn Write) -> ExitC
             written(out, &String::from_utf8_lossy(&text))
         }
         Local::Init { stable, canary } => init(stable, canary, out, err),
-        Local::JournalVerify { path, output } => verify(path, *output, out, err),
+        Local::JournalVerify { path, keys, output } => verify(path, keys, *output, out, err),
     }
 }
 
@@ -60,21 +62,51 @@ fn written(out: &mut dyn Write, text: &str) -> ExitCode {
     }
 }
 
-fn verify(path: &std::path::Path, output: Output, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    match journal::verify(path) {
-        Ok(summary) => {
+/// What a journal was found to be: its JSON, and a sentence.
+fn verified(path: &Path, keys: &[PathBuf]) -> Result<(serde_json::Value, String), Verdict> {
+    let sentence = |summary: &journal::Summary| match summary.last {
+        0 => "good: the journal is empty".to_owned(),
+        _ => format!("good: entries {} to {}, head {}", summary.first, summary.last, summary.hash),
+    };
+    if keys.is_empty() {
+        let summary = journal::verify(path).map_err(Verdict::Broken)?;
+        return Ok((json!(summary), sentence(&summary)));
+    }
+    let mut verifiers = Vec::new();
+    for key in keys {
+        let wrong = |why: String| Verdict::Key(format!("{}: {why}", key.display()));
+        let pem = std::fs::read(key).map_err(|error| wrong(error.to_string()))?;
+        verifiers.push(journal::Verifier::from_pem(&pem).map_err(|error| wrong(error.to_string()))?);
+    }
+    let signed = journal::verify_signed(path, &verifiers).map_err(Verdict::Broken)?;
+    let by = signed.keys.join(", ");
+    let words = format!("{}; signed {} times, by {by}", sentence(&signed.summary), signed.signatures);
+    let words = if signed.signatures == 0 { sentence(&signed.summary) } else { words };
+    Ok((json!(signed), words))
+}
+
+/// Why a journal was not found good.
+enum Verdict {
+    /// It is not as it was written.
+    Broken(journal::Broken),
+    /// A key cannot be used.
+    Key(String),
+}
+
+fn verify(path: &Path, keys: &[PathBuf], output: Output, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    match verified(path, keys) {
+        Ok((json, sentence)) => {
             let text = match output {
-                Output::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
-                Output::Human | Output::Md | Output::Html if summary.last == 0 => {
-                    "good: the journal is empty\n".to_owned()
-                }
-                Output::Human | Output::Md | Output::Html => {
-                    format!("good: entries {} to {}, head {}\n", summary.first, summary.last, summary.hash)
-                }
+                Output::Json => format!("{json}\n"),
+                Output::Human | Output::Md | Output::Html => format!("{sentence}\n"),
             };
             written(out, &text)
         }
-        Err(broken) => {
+        Err(Verdict::Key(why)) => {
+            drop(writeln!(err, "serin: {why}"));
+            ExitCode::FAILURE
+        }
+        Err(Verdict::Broken(broken)) => {
             let text = match output {
                 Output::Json => serde_json::to_string(&broken).unwrap_or_default() + "\n",
                 Output::Human | Output::Md | Output::Html => String::new(),

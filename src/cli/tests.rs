@@ -414,3 +414,36 @@ fn a_changed_digest_is_said_on_the_screen() {
     json["register"]["frozen"] = json!(false);
     assert!(screen::one(&read(json), Paint(false)).contains("(a, b); of the file, not started\n"));
 }
+
+#[test]
+fn a_journals_signatures_are_checked_with_the_keys_that_are_given() {
+    use crate::journal::{Journal, Options, Signer};
+    let Command::Local(Local::JournalVerify { keys, .. }) = typed("journal verify state --key a.pem --key b.pem")
+    else {
+        panic!("another command")
+    };
+    assert_eq!(keys.len(), 2);
+    let dir = tempfile::tempdir().unwrap();
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let (journal, public) = (dir.path().join("journal"), dir.path().join("public.pem"));
+    std::fs::write(&public, pair.public_key_pem()).unwrap();
+    let signer = std::sync::Arc::new(Signer::from_pem(pair.serialize_pem().as_bytes()).unwrap());
+    drop(Journal::open_with(&journal, Options { signer: Some(signer), ..Options::default() }).unwrap());
+    let verify = |key: &std::path::Path, output| {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let local = Local::JournalVerify { path: journal.clone(), keys: vec![key.to_owned()], output };
+        let code = perform(&local, &mut out, &mut err);
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    };
+    let (code, out, _) = verify(&public, Output::Human);
+    assert_eq!((code, out.as_str()), (ExitCode::SUCCESS, "good: the journal is empty\n"));
+    let (_, out, _) = verify(&public, Output::Json);
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["signatures"], 0);
+    let other = dir.path().join("other.pem");
+    std::fs::write(&other, rcgen::KeyPair::generate().unwrap().public_key_pem()).unwrap();
+    let (code, out, err) = verify(&other, Output::Human);
+    assert_eq!((code, out.as_str()), (ExitCode::FAILURE, ""));
+    assert!(err.contains("other.pem: holds no ed25519 public key in PEM form; openssl pkey -in KEY -pubout"), "{err}");
+    let (_, _, err) = verify(&dir.path().join("gone.pem"), Output::Human);
+    assert!(err.contains("gone.pem: No such file"), "{err}");
+}

@@ -11,7 +11,8 @@ use super::check::Check;
 use super::fault::Place;
 use super::files;
 use super::model::{
-    Admin, Config, Drain, Limits, Listener, Log, LogFormat, LogLevel, Role, Server, ServerTls, Store, TlsVersion, Token,
+    Admin, Config, Drain, Limits, Listener, Log, LogFormat, LogLevel, Role, Server, ServerTls, SigningKey, Store,
+    TlsVersion, Token,
 };
 use super::raw;
 use super::read::{At, Named, Scalar, Text};
@@ -370,8 +371,12 @@ impl Check<'_, '_> {
 
     fn store(&mut self, raw: raw::Store) -> Option<Store> {
         let retention = self.duration(raw.retention.as_ref(), 3_600 * SECOND, 90 * 86_400 * SECOND);
+        let signing_key = raw.signing_key.and_then(|at| {
+            let pem = self.file(&at, files::signing_key)?;
+            Some(SigningKey { path: at.value.0, pem })
+        });
         match raw.path {
-            Some(at) => Some(Store { path: at.value.0, retention }),
+            Some(at) => Some(Store { path: at.value.0, retention, signing_key }),
             None => {
                 self.sink.missing(&raw.place, "path", "name the folder of journal and evidence");
                 None

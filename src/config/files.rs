@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::model_rollout::JwtKeys;
 use super::read::{plain, read_text};
@@ -39,6 +39,15 @@ pub(crate) fn authorities(path: &Path) -> Result<(), String> {
 pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let text = bytes(path)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|_| "holds no private key in PEM form".to_owned())
+}
+
+/// A PEM file with an ed25519 private key (PKCS#8), as it stands there.
+pub(crate) fn signing_key(path: &Path) -> Result<Arc<[u8]>, String> {
+    let wrong = || "holds no ed25519 private key in PEM form (PKCS#8)".to_owned();
+    let pem = bytes(path)?;
+    let key = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| wrong())?;
+    aws_lc_rs::signature::Ed25519KeyPair::from_pkcs8(key.secret_pkcs8_der()).map_err(|_| wrong())?;
+    Ok(pem.into())
 }
 
 /// Whether the key belongs to the leaf; `Err` names what is wrong with either.

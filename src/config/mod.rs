@@ -23,7 +23,7 @@ pub use check::{json_of, keys, load, parse};
 pub use fault::{Fault, Faults};
 pub use model::{
     Admin, Config, Drain, Limits, Listener, Log, LogFormat, LogLevel, NOTICE_KINDS, Notify, NotifyKind, Role, Server,
-    ServerTls, Store, TRIGGER_ACTIONS, TlsVersion, Token, Trigger,
+    ServerTls, SigningKey, Store, TRIGGER_ACTIONS, TlsVersion, Token, Trigger,
 };
 pub use model_rollout::{
     Baseline, Cohort, CohortTo, Condition, Ejection, Endpoint, Evaluator, Exposure, Fallback, Feedback, HealthCheck,

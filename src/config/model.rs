@@ -264,6 +264,23 @@ pub struct Store {
     pub path: PathBuf,
     /// How long evidence is kept.
     pub retention: Duration,
+    /// What signs the journal.
+    pub signing_key: Option<SigningKey>,
+}
+
+/// The private key that signs the journal.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningKey {
+    /// The file, to name it.
+    pub path: PathBuf,
+    /// What was read from it: PEM.
+    pub pem: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({})", self.path.display())
+    }
 }
 
 /// `[notify.NAME]`: one receiver.

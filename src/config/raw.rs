@@ -83,6 +83,7 @@ tables! {
     Store {
         path: At<File>,
         retention: At<Text>,
+        signing_key: At<File>,
     }
     /// `[notify.NAME]`
     Notify {

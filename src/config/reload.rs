@@ -60,6 +60,11 @@ pub fn compare(old: &Config, new: &Config) -> Vec<Change> {
     differ("limits.feedback_ids".to_owned(), ids(old), ids(new));
     let store = |config: &Config| shown(config.store.as_ref().map(|store| store.path.display()).as_ref());
     differ("store.path".to_owned(), store(old), store(new));
+    let key = |config: &Config| {
+        let key = config.store.as_ref().and_then(|store| store.signing_key.as_ref());
+        shown(key.map(|key| key.path.display()).as_ref())
+    };
+    differ("store.signing_key".to_owned(), key(old), key(new));
     let format = |config: &Config| format!("{:?}", config.log.format).to_lowercase();
     differ("log.format".to_owned(), format(old), format(new));
     differ("log.access".to_owned(), path(&old.log.access), path(&new.log.access));

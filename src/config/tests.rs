@@ -464,3 +464,26 @@ fn the_configurations_inside_the_manifests_are_good() {
         assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
     }
 }
+
+#[test]
+fn a_signing_key_is_an_ed25519_key_or_a_fault_and_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key.pem");
+    let small = "[listeners.e]\nlisten = \"127.0.0.1:0\"\n[rollouts.c]\nunit = [\"ip\"]\nstable = { version = \"a\", endpoints = [\"http://127.0.0.1:1\"] }\n";
+    let text = format!("{small}[store]\npath = \"state\"\nsigning_key = \"{}\"\n", file.display());
+    let read = || parse(&text, "t", &|_| None);
+    assert!(read().unwrap_err().to_string().contains("store.signing_key"), "there is no such file");
+    for wrong in ["nonsense".to_owned(), rcgen::KeyPair::generate().unwrap().serialize_pem()] {
+        std::fs::write(&file, &wrong).unwrap();
+        let faults = read().unwrap_err().to_string();
+        assert!(faults.contains("holds no ed25519 private key in PEM form (PKCS#8)"), "{faults}");
+    }
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    std::fs::write(&file, pair.serialize_pem()).unwrap();
+    let config = read().unwrap();
+    let shown = format!("{:?}", config.store);
+    assert!(shown.contains("key.pem") && !shown.contains("45, 45"), "{shown}");
+    let without = parse(&text.replace("signing_key", "# signing_key"), "t", &|_| None).unwrap();
+    let changes = crate::config::reload::compare(&config, &without);
+    assert!(changes.iter().any(|change| change.key == "store.signing_key"), "{changes:?}");
+}

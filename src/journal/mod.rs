@@ -9,6 +9,9 @@ pub mod evidence;
 pub mod file;
 pub mod record;
 pub mod recover;
+pub mod sign;
+#[cfg(test)]
+mod signed;
 #[cfg(test)]
 mod trials;
 pub mod writer;
@@ -16,5 +19,6 @@ pub mod writer;
 pub use evidence::{Evidence, Kept};
 pub use file::{Faults, Medium};
 pub use record::{Body, Checkpoint, Entry};
-pub use recover::{Broken, OpenError, Recovered, Summary, Torn, verify, visit};
+pub use recover::{Broken, OpenError, Recovered, Signed, Summary, Torn, verify, verify_signed, visit};
+pub use sign::{KeyError, Signature, Signer, Verifier};
 pub use writer::{Done, Failure, Full, Health, Journal, Options};

@@ -1,9 +1,11 @@
-//! What one frame of the journal says: a rollout's record, or a checkpoint of all rollouts at a segment's start.
+//! What one frame of the journal says: a rollout's record, a checkpoint of all rollouts at a segment's start, or a
+//! signature over everything before it.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::journal::sign::Signature;
 use crate::names::{RolloutName, Wall};
 use crate::rollout::{Record, State};
 
@@ -24,6 +26,8 @@ pub enum Body {
     Record(Box<Record>),
     /// Where every rollout stood when a segment began, so that older segments can be dropped.
     Checkpoint(Box<Checkpoint>),
+    /// That whoever holds the key wrote everything up to here.
+    Signature(Box<Signature>),
 }
 
 /// Where every rollout stood.
@@ -42,6 +46,7 @@ impl Entry {
         match &self.body {
             Body::Record(record) => record.at,
             Body::Checkpoint(checkpoint) => checkpoint.at,
+            Body::Signature(signature) => signature.at,
         }
     }
 
@@ -52,6 +57,7 @@ impl Entry {
                 states.insert(record.rollout.clone(), record.state.clone());
             }
             Body::Checkpoint(checkpoint) => states.clone_from(&checkpoint.states),
+            Body::Signature(_) => {}
         }
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::journal::chain::{Found, GENESIS, Hash, hex, read};
 use crate::journal::file;
-use crate::journal::record::Entry;
+use crate::journal::record::{Body, Entry};
+use crate::journal::sign::{self, Verifier};
 use crate::names::{RolloutName, Wall};
 use crate::rollout::State;
 
@@ -45,6 +46,18 @@ pub struct Summary {
     pub last: u64,
     /// The hash of the last entry, in hexadecimal: compare it with a copy kept elsewhere.
     pub hash: String,
+}
+
+/// What `verify_signed` found good.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Signed {
+    /// The chain.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// How many signatures there are, all of them good.
+    pub signatures: u64,
+    /// The keys that made them, by name, in the order in which they were first used.
+    pub keys: Vec<String>,
 }
 
 /// The first entry that is not as it was written.
@@ -92,6 +105,39 @@ pub(crate) struct End {
 /// # Errors
 /// The first entry that is not as it was written: changed, dropped, doubled, moved, or torn.
 pub fn verify(path: &Path) -> Result<Summary, Broken> {
+    verify_each(path, &mut |_| Ok(()))
+}
+
+/// [`verify`], and every signature against these keys; the last entry must be one. A journal that was not signed from
+/// its beginning is vouched for as a whole by the first signature that it got.
+///
+/// # Errors
+/// As [`verify`]; or the first signature that is wrong or by another key; or what comes behind the last one.
+pub fn verify_signed(path: &Path, keys: &[Verifier]) -> Result<Signed, Broken> {
+    let (mut signatures, mut last, mut used) = (0, 0, Vec::<String>::new());
+    let summary = verify_each(path, &mut |entry| {
+        if let Body::Signature(signature) = &entry.body {
+            sign::check(signature, keys)?;
+            (signatures, last) = (signatures + 1, entry.n);
+            if !used.contains(&signature.key) {
+                used.push(signature.key.clone());
+            }
+        }
+        Ok(())
+    })?;
+    if last != summary.last {
+        let why = if signatures == 0 {
+            "no signature covers it, nor any entry of the journal".to_owned()
+        } else {
+            format!("no signature covers it: the last one is entry {last}")
+        };
+        let at = if signatures == 0 { summary.first } else { last + 1 };
+        return Err(Broken { at, why, place: path.display().to_string() });
+    }
+    Ok(Signed { summary, signatures, keys: used })
+}
+
+fn verify_each(path: &Path, take: &mut Take<'_>) -> Result<Summary, Broken> {
     let unreadable = |error: io::Error| Broken { at: 0, why: error.to_string(), place: path.display().to_string() };
     // A store's own folder is meant, too.
     let inner = path.join("journal");
@@ -104,7 +150,7 @@ pub fn verify(path: &Path) -> Result<Summary, Broken> {
     let mut walk = Walk::default();
     for (first, path) in &files {
         let bytes = std::fs::read(path).map_err(unreadable)?;
-        if let Some(torn) = walk.segment(*first, path, &bytes, &mut |_| ())? {
+        if let Some(torn) = walk.segment(*first, path, &bytes, take)? {
             let place = path.display().to_string();
             return Err(Broken { at: torn.n, why: format!("torn: {} bytes of it are there", torn.bytes), place });
         }
@@ -129,7 +175,10 @@ pub fn visit(path: &Path, take: &mut dyn FnMut(Entry)) -> Result<Summary, Broken
     let mut walk = Walk::default();
     for (first, path) in &parts(path).map_err(unreadable)? {
         let bytes = std::fs::read(path).map_err(unreadable)?;
-        walk.segment(*first, path, &bytes, take)?;
+        walk.segment(*first, path, &bytes, &mut |entry| {
+            take(entry);
+            Ok(())
+        })?;
     }
     Ok(Summary { first: walk.first, last: walk.last, hash: hex(&walk.hash) })
 }
@@ -161,6 +210,7 @@ pub(crate) fn recover(dir: &Path) -> Result<End, OpenError> {
                 at_hand.pop_front();
             }
             at_hand.push_back(Arc::new(entry));
+            Ok(())
         })?;
         ages.extend(newest.map(|at| (*first, at)));
         if let Some(found) = found {
@@ -222,6 +272,9 @@ pub(crate) fn read_after(dir: &Path, after: u64, limit: usize) -> Vec<Arc<Entry>
     found
 }
 
+/// Takes an entry; what it finds wrong with it is told with the entry's place.
+type Take<'a> = dyn FnMut(Entry) -> Result<(), String> + 'a;
+
 /// A walk along the chain.
 #[derive(Default)]
 struct Walk {
@@ -232,13 +285,7 @@ struct Walk {
 
 impl Walk {
     /// Walks one segment; a torn tail is given back, everything else that is wrong is an error.
-    fn segment(
-        &mut self,
-        first: u64,
-        path: &Path,
-        bytes: &[u8],
-        take: &mut dyn FnMut(Entry),
-    ) -> Result<Option<Torn>, Broken> {
+    fn segment(&mut self, first: u64, path: &Path, bytes: &[u8], take: &mut Take<'_>) -> Result<Option<Torn>, Broken> {
         let mut at = 0;
         loop {
             let fresh = self.first == 0;
@@ -264,11 +311,18 @@ impl Walk {
                     if entry.n != n {
                         return broken("its number is not the next one");
                     }
+                    if let (Body::Signature(signature), Some(before)) = (&entry.body, &previous)
+                        && (signature.of.saturating_add(1) != n || signature.hash != hex(before))
+                    {
+                        return broken("it is a signature over another entry than the one before it");
+                    }
+                    if let Err(why) = take(entry) {
+                        return broken(&why);
+                    }
                     if fresh {
                         self.first = n;
                     }
                     (self.last, self.hash, at) = (n, hash, next);
-                    take(entry);
                 }
             }
         }

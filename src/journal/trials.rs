@@ -10,14 +10,14 @@ use crate::names::{Mono, RolloutName, VersionName, Wall};
 use crate::rollout::{Actor, Effect, Event, Now, Plan, Record, Role, State, Terms, Verb, step};
 
 /// Records of a rollout that is started, promoted, aborted and cleared for ever.
-struct Source {
+pub(super) struct Source {
     terms: Terms,
     state: State,
     at: u64,
 }
 
 impl Source {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let terms = Terms {
             rollout: RolloutName::new(name),
             stable: VersionName::new("a"),
@@ -32,7 +32,7 @@ impl Source {
         Self { state: State::initial(&terms), terms, at: 0 }
     }
 
-    fn next(&mut self) -> Box<Record> {
+    pub(super) fn next(&mut self) -> Box<Record> {
         let verbs = [Verb::Start, Verb::Promote { full: false }, Verb::Pause, Verb::Abort, Verb::Clear];
         let verb = verbs[usize::try_from(self.at % 5).unwrap()];
         self.at += 1;
@@ -46,7 +46,7 @@ impl Source {
     }
 }
 
-fn write(journal: &Journal, record: Box<Record>) -> Result<u64, Failure> {
+pub(super) fn write(journal: &Journal, record: Box<Record>) -> Result<u64, Failure> {
     let (told, answer) = sync_channel(1);
     journal.append(record, Some(Box::new(move |result| told.send(result).unwrap()))).unwrap();
     answer.recv().unwrap()
@@ -61,14 +61,14 @@ fn filled(dir: &Path, count: u64, options: Options) -> Source {
     source
 }
 
-fn only_segment(dir: &Path) -> std::path::PathBuf {
+pub(super) fn only_segment(dir: &Path) -> std::path::PathBuf {
     let files = file::segments(dir).unwrap();
     assert_eq!(files.len(), 1);
     files[0].1.clone()
 }
 
 /// Where each frame of a segment begins, and where the last one ends.
-fn frames(bytes: &[u8]) -> Vec<usize> {
+pub(super) fn frames(bytes: &[u8]) -> Vec<usize> {
     let mut starts = vec![0];
     while let chain::Found::Frame { next, .. } = chain::read(bytes, *starts.last().unwrap(), None) {
         starts.push(next);
@@ -270,8 +270,8 @@ fn a_thousand_tamperings_are_found_with_the_first_bad_record_named() {
 #[test]
 fn segments_are_closed_by_size_carry_a_checkpoint_and_are_dropped_by_age() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { segment_bytes: 20_000, retention: Duration::from_secs(60) };
-    let mut source = filled(dir.path(), 200, options);
+    let options = Options { segment_bytes: 20_000, retention: Duration::from_secs(60), signer: None };
+    let mut source = filled(dir.path(), 200, options.clone());
     let files = file::segments(dir.path()).unwrap();
     assert!(files.len() > 1 && files[0].0 > 1, "{files:?}");
     let summary = verify(dir.path()).unwrap();

@@ -14,6 +14,7 @@ use crate::journal::chain::{GENESIS, Hash, PAYLOAD_BYTES_MAX, seal};
 use crate::journal::file::{Faults, Files, Medium, Memory};
 use crate::journal::record::{Body, Checkpoint, Entry};
 use crate::journal::recover::{AT_HAND, Broken, End, OpenError, Recovered, Summary, read_after, recover, visit};
+use crate::journal::sign::Signer;
 use crate::names::{RolloutName, Wall};
 use crate::rollout::{Record, State};
 
@@ -39,17 +40,19 @@ pub struct Failure(pub String);
 pub struct Full(pub Box<Record>);
 
 /// Sizes and ages.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// A segment is closed when it is larger than that.
     pub segment_bytes: u64,
     /// Closed segments are dropped when their last entry is older than that.
     pub retention: Duration,
+    /// Signs every batch of records.
+    pub signer: Option<Arc<Signer>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, retention: Duration::from_secs(90 * 24 * 3_600) }
+        Self { segment_bytes: 16 << 20, retention: Duration::from_secs(90 * 24 * 3_600), signer: None }
     }
 }
 
@@ -89,7 +92,8 @@ struct Job {
 }
 
 impl Journal {
-    /// Opens (or begins) the journal of a directory: checks the whole chain, cuts off a torn tail.
+    /// Opens (or begins) the journal of a directory: checks the whole chain, cuts off a torn tail. With a signer, what is
+    /// not signed yet is signed then.
     ///
     /// # Errors
     /// The disk says no, another process has it open, or it is not as it was written.
@@ -138,6 +142,8 @@ impl Journal {
     fn spawn(medium: Box<dyn Medium>, end: End, options: Options, dir: Option<PathBuf>) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE);
         let health = Health { last: end.recovered.last, ..Health::default() };
+        let last = end.at_hand.back();
+        let unsigned = last.filter(|last| !signed_by(last, options.signer.as_deref())).map(|last| last.at());
         let shared = Arc::new(Mutex::new(Shared { health, at_hand: end.at_hand }));
         let durable = medium.length();
         let queued = Arc::new(AtomicUsize::new(0));
@@ -154,7 +160,8 @@ impl Journal {
             segment: end.segment,
             ages: end.ages,
         };
-        let thread = std::thread::Builder::new().name("serin-journal".to_owned()).spawn(move || writer.run(&jobs))?;
+        let thread =
+            std::thread::Builder::new().name("serin-journal".to_owned()).spawn(move || writer.run(&jobs, unsigned))?;
         Ok(Self { queue: Some(queue), queued, shared, thread: Some(thread), dir })
     }
 
@@ -232,6 +239,12 @@ impl Drop for Journal {
     }
 }
 
+/// Whether an entry is a signature of this key; without a key nothing wants one.
+fn signed_by(entry: &Entry, signer: Option<&Signer>) -> bool {
+    let Some(signer) = signer else { return true };
+    matches!(&entry.body, Body::Signature(signature) if signature.key == signer.name())
+}
+
 struct Writer {
     medium: Box<dyn Medium>,
     options: Options,
@@ -249,7 +262,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, jobs: &Receiver<Job>) {
+    /// `unsigned`: when the last entry was made, where no signature covers it.
+    fn run(mut self, jobs: &Receiver<Job>, unsigned: Option<Wall>) {
+        if let Some(at) = unsigned {
+            self.sign_what_is_there(at);
+        }
         let mut waiting: Vec<Job> = Vec::new();
         loop {
             match jobs.recv_timeout(RETRY) {
@@ -286,9 +303,10 @@ impl Writer {
                 self.medium.mark(self.last, &self.hash);
                 let newest = entries.last().map(Entry::at);
                 let checkpoint = entries.first().filter(|e| matches!(e.body, Body::Checkpoint(_))).map(Entry::at);
-                let first = self.last + 1 - jobs.len() as u64;
+                let records = entries.iter().filter(|entry| matches!(entry.body, Body::Record(_)));
+                let numbers: Vec<u64> = records.map(|entry| entry.n).collect();
                 self.publish(entries);
-                for (job, n) in jobs.into_iter().zip(first..) {
+                for (job, n) in jobs.into_iter().zip(numbers) {
                     if let Some(done) = job.done {
                         done(Ok(n));
                     }
@@ -321,9 +339,38 @@ impl Writer {
         for job in jobs {
             entries.push(self.frame(Body::Record(job.record.clone()))?);
         }
+        if let Some(at) = entries.last().map(Entry::at) {
+            entries.extend(self.signature(at)?);
+        }
         self.medium.sync()?;
         self.durable = self.medium.length();
         Ok(entries)
+    }
+
+    /// A signature over everything up to the last entry; none without a key.
+    fn signature(&mut self, at: Wall) -> io::Result<Option<Entry>> {
+        let Some(signer) = &self.options.signer else { return Ok(None) };
+        let signature = signer.sign(self.last, &self.hash, at);
+        let signature = signature.ok_or_else(|| io::Error::other("the journal's key does not sign"))?;
+        self.frame(Body::Signature(Box::new(signature))).map(Some)
+    }
+
+    /// Signs what was written without a key, with another one, or before a crash tore the signature off.
+    fn sign_what_is_there(&mut self, at: Wall) {
+        let mark = (self.last, self.hash);
+        let done = self.signature(at).and_then(|entry| self.medium.sync().map(|()| entry));
+        match done {
+            Ok(entry) => {
+                self.durable = self.medium.length();
+                self.medium.mark(self.last, &self.hash);
+                self.publish(entry.into_iter().collect());
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "what the journal holds could not be signed; the next record's signature covers it");
+                (self.last, self.hash) = mark;
+                self.dirty = true;
+            }
+        }
     }
 
     fn frame(&mut self, body: Body) -> io::Result<Entry> {

@@ -23,6 +23,7 @@ mod registered;
 mod reloads;
 mod restarts;
 mod shares;
+mod signed;
 mod sockets;
 mod verbs;
 mod weights;

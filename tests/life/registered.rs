@@ -33,7 +33,7 @@ fn a_reload_with_another_digest_is_taken_for_what_it_is() {
         .iter()
         .filter_map(|entry| match &entry.body {
             serin::journal::Body::Record(record) => Some((record.decision, record.register.is_some())),
-            serin::journal::Body::Checkpoint(_) => None,
+            _ => None,
         })
         .collect();
     assert_eq!(decisions, [(Decision::Register, true), (Decision::Start, true)]);
