@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serin::names::Mono;
 use serin::wire::edit::{self, Edit, Editor};
-use serin::wire::history::{Memory, Turn};
+use serin::wire::history::{Asked, Memory, Turn};
 use serin::wire::schema::Schema;
 use serin::wire::{Ending, Facts, Protocol, Reader};
 
@@ -95,9 +95,9 @@ pub fn requests(data: &[u8]) {
     }
     if let Some(turn) = Turn::of_request(1, 2, data) {
         let memory = Memory::new(8, 60);
-        assert!(!memory.asked(turn, 0, 1), "the first time is no second");
+        assert_ne!(memory.asked(turn, 0, 1), Asked::Again, "the first time is no second");
         memory.answered(turn, 2);
-        assert!(turn.before == Some(turn.asked) || memory.asked(turn, 0, 3), "the second time is one");
+        assert!(turn.before == Some(turn.asked) || memory.asked(turn, 0, 3) == Asked::Again, "the second time is one");
     }
     let edits = [Edit::text(&["model"], "é\""), Edit::text(&["prompt", "version"], "7")];
     let mut out = Vec::new();

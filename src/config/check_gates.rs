@@ -11,7 +11,7 @@ use super::read::{At, Named, Scalar, Text};
 use crate::judge::{Comparator, Direction, Margin, Metric, On, Policy, Rule, Stat};
 
 /// All metrics of a gate but `score:NAME` and `prometheus:NAME`.
-pub(crate) const METRICS: [&str; 24] = [
+pub(crate) const METRICS: [&str; 25] = [
     "error_rate",
     "timeout_rate",
     "throttled_rate",
@@ -30,6 +30,7 @@ pub(crate) const METRICS: [&str; 24] = [
     "truncated_rate",
     "refusal_rate",
     "empty_rate",
+    "schema_invalid_rate",
     "regeneration_rate",
     "quality_mean",
     "eval_pass_rate",

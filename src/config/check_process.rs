@@ -351,6 +351,7 @@ impl Check<'_, '_> {
             h2_streams: u32::try_from(self.count(raw.h2_streams.as_ref(), 1, 100_000, u64::from(default.h2_streams)))
                 .unwrap_or(default.h2_streams),
             peek_bytes: bytes(self.size(raw.peek_bytes.as_ref(), 0, GIB, default.peek_bytes as u64)),
+            turns: bytes(self.count(raw.turns.as_ref(), 8, 100_000_000, default.turns as u64)),
             feedback_ids: bytes(self.count(raw.feedback_ids.as_ref(), 0, 1_000_000_000, default.feedback_ids as u64)),
             feedback_items: self.count_u32(raw.feedback_items.as_ref(), default.feedback_items),
             feedback_per_user: self.count_u32(raw.feedback_per_user.as_ref(), default.feedback_per_user),

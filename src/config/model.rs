@@ -213,6 +213,8 @@ pub struct Limits {
     pub h2_streams: u32,
     /// Most bytes of a body that identity or a rewrite may look at.
     pub peek_bytes: usize,
+    /// Turns of conversations that are remembered of a rollout with a gate of `regeneration_rate`.
+    pub turns: usize,
     /// Request ids, and as many units, that feedback can be matched to; 0: none.
     pub feedback_ids: usize,
     /// Most feedback items of one token in a minute.
@@ -235,6 +237,7 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             h2_streams: 100,
             peek_bytes: 64 << 10,
+            turns: 65_536,
             feedback_ids: 1_000_000,
             feedback_items: 60_000,
             feedback_per_user: 60,

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::model::TlsVersion;
 use super::secret::Secret;
-use crate::judge::Policy;
+use crate::judge::{Metric, Policy};
 use crate::names::{RolloutName, VersionName};
 use crate::rollout::{Plan, Registration};
 use crate::split::Weight;
@@ -69,6 +69,24 @@ pub struct Rollout {
     pub register: Option<Arc<Registration>>,
     /// Whom to ask about this release; told with every notice.
     pub contact: Option<String>,
+}
+
+impl Rollout {
+    /// Whether a gate asks if answers have the shape that their requests declare.
+    #[must_use]
+    pub fn judges_shapes(&self) -> bool {
+        self.judges(&Metric::SchemaInvalid)
+    }
+
+    /// Whether a gate asks how often an answer is asked for again.
+    #[must_use]
+    pub fn judges_regenerations(&self) -> bool {
+        self.judges(&Metric::Regeneration)
+    }
+
+    fn judges(&self, metric: &Metric) -> bool {
+        self.evaluator.enabled && self.canary.is_some() && self.policy.rules.iter().any(|rule| rule.metric == *metric)
+    }
 }
 
 /// Which requests come to a rollout: host, then the longest path prefix.

@@ -70,6 +70,7 @@ tables! {
         idle: At<Text>,
         h2_streams: At<u64>,
         peek_bytes: At<Text>,
+        turns: At<u64>,
         feedback_ids: At<u64>,
         feedback_items: At<u64>,
         feedback_per_user: At<u64>,

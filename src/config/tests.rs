@@ -65,7 +65,7 @@ const CASES: &[(&str, &str, &str)] = &[
     // Syntax, keys, types.
     ("connections = 10", "connections = = 10", "@11:15\n  is not TOML: extra `=`, expected nothing\n@11:17\n  is not TOML: unexpected key or value, expected newline, `#`"),
     ("[limits]", "[limits]\nconections = 5", "@11:1: limits.conections\n  is an unknown key; did you mean \"connections\"?"),
-    ("[limits]", "[limits]\nzebra = 5", "@11:1: limits.zebra\n  is an unknown key; known here: connections, requests_per_connection, header_read, header_bytes, headers, uri_bytes, body_bytes, body_progress, idle, h2_streams, peek_bytes, feedback_ids, feedback_items, feedback_per_user"),
+    ("[limits]", "[limits]\nzebra = 5", "@11:1: limits.zebra\n  is an unknown key; known here: connections, requests_per_connection, header_read, header_bytes, headers, uri_bytes, body_bytes, body_progress, idle, h2_streams, peek_bytes, turns, feedback_ids, feedback_items, feedback_per_user"),
     ("[limits]", "[limts]", "@10:2: limts\n  is an unknown key; did you mean \"limits\"?"),
     ("connections = 10", "connections = \"10\"", "@11:15: limits.connections = \"10\"\n  is a string; write a whole number, 0 or more, without quotes"),
     ("connections = 10", "connections = -1", "@11:15: limits.connections = -1\n  is below zero, or too large; write a whole number, 0 or more"),

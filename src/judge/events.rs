@@ -76,6 +76,7 @@ pub(super) fn bad_event(policy: &Policy, metric: &Metric, end: &End, success: bo
         Metric::Refusal => success.then_some(flags.refusal),
         Metric::Empty => success.then_some(flags.empty || end.tokens_out == Some(0)),
         Metric::Regeneration => Some(flags.regeneration),
+        Metric::SchemaInvalid => (flags.schema_checked || flags.schema_invalid).then_some(flags.schema_invalid),
         _ => None,
     }
 }

@@ -135,6 +135,10 @@ pub struct Flags {
     pub safety: bool,
     /// The request asked for an earlier answer again.
     pub regeneration: bool,
+    /// It was held against the shape that its request declares.
+    pub schema_checked: bool,
+    /// It has not that shape.
+    pub schema_invalid: bool,
 }
 
 /// How an exchange ended, as metrics and gates name it.

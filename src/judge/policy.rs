@@ -175,6 +175,8 @@ pub enum Metric {
     Score(Arc<str>),
     /// An external query of this name.
     Prometheus(Arc<str>),
+    /// Answers that have not the shape that their request declares (a share of those that were held against one).
+    SchemaInvalid,
 }
 
 impl Metric {
@@ -300,6 +302,7 @@ impl Rule {
             "truncated_rate" => rate(Metric::Truncated, 0.005, 0.02),
             "refusal_rate" => rate(Metric::Refusal, 0.005, 0.02),
             "empty_rate" => rate(Metric::Empty, 0.001, 0.005),
+            "schema_invalid_rate" => rate(Metric::SchemaInvalid, 0.005, 0.02),
             "regeneration_rate" => rate(Metric::Regeneration, 0.005, 0.02),
             "eval_pass_rate" => rate(Metric::EvalPass, 0.01, 0.05),
             "thumbs_down_rate" => rate(Metric::ThumbsDown, 0.005, 0.02),

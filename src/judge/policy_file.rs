@@ -174,6 +174,7 @@ fn metric(name: &str) -> Option<Metric> {
         "refusal" => Metric::Refusal,
         "empty" => Metric::Empty,
         "regeneration" => Metric::Regeneration,
+        "schema_invalid" => Metric::SchemaInvalid,
         "quality" => Metric::Quality,
         "eval_pass" => Metric::EvalPass,
         "thumbs_down" => Metric::ThumbsDown,

@@ -354,8 +354,20 @@ fn told(end: &End, derived: Option<u64>) -> String {
 }
 
 /// All flags by their names.
-fn flags(flags: Flags) -> [(&'static str, bool); 9] {
-    let Flags { cut, in_band_error, empty, truncated, refusal, tool_called, tool_error, safety, regeneration } = flags;
+fn flags(flags: Flags) -> [(&'static str, bool); 11] {
+    let Flags {
+        cut,
+        in_band_error,
+        empty,
+        truncated,
+        refusal,
+        tool_called,
+        tool_error,
+        safety,
+        regeneration,
+        schema_checked,
+        schema_invalid,
+    } = flags;
     [
         ("cut", cut),
         ("in_band_error", in_band_error),
@@ -366,6 +378,8 @@ fn flags(flags: Flags) -> [(&'static str, bool); 9] {
         ("tool_error", tool_error),
         ("safety", safety),
         ("regeneration", regeneration),
+        ("schema_checked", schema_checked),
+        ("schema_invalid", schema_invalid),
     ]
 }
 

@@ -36,6 +36,8 @@ pub enum Limit {
     RequestsPerConnection,
     /// A version's `concurrency`.
     Concurrency,
+    /// `limits.turns`: a turn of a conversation was forgotten while it could still have been asked again.
+    Turns,
     /// `limits.feedback_ids`: an exchange of the last day was forgotten.
     FeedbackIds,
     /// `limits.feedback_items`.
@@ -46,7 +48,7 @@ pub enum Limit {
 
 impl Limit {
     /// All limits, in the order of [`Limit::index`].
-    pub const ALL: [Limit; 15] = [
+    pub const ALL: [Limit; 16] = [
         Limit::Connections,
         Limit::HeaderRead,
         Limit::HeaderBytes,
@@ -59,6 +61,7 @@ impl Limit {
         Limit::PeekBytes,
         Limit::RequestsPerConnection,
         Limit::Concurrency,
+        Limit::Turns,
         Limit::FeedbackIds,
         Limit::FeedbackItems,
         Limit::FeedbackPerUser,
@@ -86,6 +89,7 @@ impl Limit {
             Limit::PeekBytes => "peek_bytes",
             Limit::RequestsPerConnection => "requests_per_connection",
             Limit::Concurrency => "concurrency",
+            Limit::Turns => "turns",
             Limit::FeedbackIds => "feedback_ids",
             Limit::FeedbackItems => "feedback_items",
             Limit::FeedbackPerUser => "feedback_per_user",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::asking::Copy;
 use super::caller_body::CallerBody;
 use super::connection::Busy;
 use super::deadlines::Deadline;
@@ -76,6 +77,12 @@ impl Held {
         Self { left: Some(original.clone()), original }
     }
 
+    /// As it came.
+    #[must_use]
+    pub fn original(&self) -> Bytes {
+        self.original.clone()
+    }
+
     /// Goes up with this model's name in it; with `None`, as it came.
     pub fn rename(&mut self, model: Option<&str>) {
         let renamed = model.and_then(|model| rewrite::with_model(&self.original, model));
@@ -100,6 +107,8 @@ pub struct Streamed {
     progress: Duration,
     deadline: Deadline,
     state: UpState,
+    /// Where a gate wants to know what is asked.
+    copy: Option<Rc<Copy>>,
 }
 
 impl UpBody {
@@ -119,6 +128,7 @@ impl UpBody {
             progress: bounds.progress,
             deadline: Deadline::new(&worker.deadlines),
             state: state.clone(),
+            copy: None,
         })
     }
 
@@ -134,6 +144,22 @@ impl UpBody {
 }
 
 impl Streamed {
+    /// What passes is also written here.
+    pub fn copy_to(&mut self, copy: Rc<Copy>) {
+        self.copy = Some(copy);
+    }
+
+    fn copied(&self, frame: Option<&Frame<Bytes>>) {
+        let Some(copy) = &self.copy else { return };
+        if let Some(data) = frame.and_then(Frame::data_ref) {
+            copy.push(data);
+        }
+        // Nobody polls behind the last frame of a body of known length.
+        if frame.is_none_or(Frame::is_trailers) || self.seen.is_empty() && self.rest.is_end_stream() {
+            copy.end();
+        }
+    }
+
     fn fail(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.state.0.set(Some(error));
         Poll::Ready(Some(Err(error)))
@@ -149,7 +175,10 @@ impl Streamed {
                 self.pass(frame)
             }
             Poll::Ready(Some(Err(error))) => self.fail(error),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.copied(None);
+                Poll::Ready(None)
+            }
             Poll::Pending if self.deadline.poll_expired(self.progress, cx) => self.fail(BodyError::Stalled),
             Poll::Pending => Poll::Pending,
         }
@@ -164,6 +193,7 @@ impl Streamed {
             Some(left) => self.left = left,
             None => return self.fail(BodyError::TooLarge),
         }
+        self.copied(Some(&frame));
         Poll::Ready(Some(Ok(frame)))
     }
 }

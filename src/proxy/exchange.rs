@@ -5,11 +5,14 @@ use std::rc::Rc;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::access;
+use super::asking::{self, Asking};
 use super::sampling::Sampling;
 use super::worker::{Routed, Worker};
 use crate::measure::{End, Fact, Flags, Mark, Observation, Outcome, Recorder, cost};
 use crate::names::{Arm, Mono, Wall};
 use crate::split::{Choice, UnitKey};
+use crate::wire::history::Turn;
+use crate::wire::schema::Schema;
 use crate::wire::{Ending, Facts, Reader};
 
 /// A request that has been given an arm. Dropped without an end, it was cancelled by the caller.
@@ -33,6 +36,10 @@ pub struct Exchange {
     violated: bool,
     /// Where it is a sample.
     pub sampling: Option<Box<Sampling>>,
+    /// Where a gate wants to know what the request asks; read when the answer's head comes.
+    pub asking: Option<Asking>,
+    /// Where it stands in its conversation, and whether it asks again.
+    turn: Option<(Turn, bool)>,
     ended: bool,
 }
 
@@ -75,6 +82,8 @@ impl Exchange {
             told_first_byte: false,
             violated: false,
             sampling: None,
+            asking: None,
+            turn: None,
             ended: false,
         }
     }
@@ -121,6 +130,24 @@ impl Exchange {
         rollout.target(self.charged).recorder.end(self.worker.index);
         self.charged = Arm::Stable;
         rollout.target(Arm::Stable).recorder.start(self.worker.index);
+    }
+
+    /// What the request asks, as far as its body has passed; the shape that the answer is to have.
+    pub fn asked(&mut self, path: &str, now: Mono) -> Option<Schema> {
+        let asking = self.asking.take()?;
+        let wanted = asking.read(&self.worker, &self.routed, path, self.unit.0, self.charged, now);
+        self.turn = wanted.turn.map(|turn| (turn, wanted.again));
+        wanted.schema
+    }
+
+    /// A turn counts as answered when its user has seen an answer that he may not like, of the version that is charged.
+    fn note_answer(&self, outcome: Outcome, now: Mono) {
+        let Some((turn, _)) = self.turn else { return };
+        let stopped =
+            outcome == Outcome::Cancelled && self.told_first_byte && self.status.is_some_and(|s| s.is_success());
+        if self.failed_over.is_none() && (outcome == Outcome::Success || stopped) {
+            asking::answered(&self.routed, turn, now);
+        }
     }
 
     /// The response head came.
@@ -208,6 +235,7 @@ impl Exchange {
         let recorder: &Recorder = &target.recorder;
         recorder.observe(self.worker.index, &observation);
         recorder.end(self.worker.index);
+        self.note_answer(outcome, now);
         if let Some(sampling) = self.sampling.take() {
             sampling.finish(&self.worker, &self.routed, &self.mark(now), &observation);
         }
@@ -234,7 +262,9 @@ impl Exchange {
                     safety: self.violated
                         || facts.rule_broken
                         || facts.filtered && self.routed.rollout().fixed.config.safety.content_filter,
-                    regeneration: false,
+                    regeneration: self.turn.is_some_and(|(_, again)| again),
+                    schema_checked: success && facts.schema_valid.is_some(),
+                    schema_invalid: success && facts.schema_valid == Some(false),
                 },
             };
             self.worker.tell(self.routed.rollout().fixed.slot, Fact::End { id: self.id, at: now, end });

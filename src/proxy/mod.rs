@@ -3,6 +3,7 @@
 //! Read `service::handle` first.
 
 pub mod access;
+pub mod asking;
 pub mod body;
 pub mod caller_body;
 pub mod claims;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 
+use super::asking::Asking;
 use super::body::{BodyBounds, BodyError, DownBody, Held, Measured, UpBody, UpState};
 use super::caller_body::CallerBody;
 use super::claims::Claims;
@@ -169,7 +170,8 @@ async fn serve(
     }
     let state = UpState::default();
     let bounds = BodyBounds { bytes: most, progress: routed.config().limits.body_progress };
-    let body = upward(connection, &parts, incoming, peeked, look, bounds, &state);
+    let mut body = upward(connection, &parts, incoming, peeked, look, bounds, &state);
+    exchange.asking = Asking::of(routed, &parts.method, &mut body);
     let (hop, host) = (&connection.hop, head.host.as_ref());
     let upward = headers::towards_upstream(&mut parts.headers, present, hop, host, parts.version);
     ids.clean(&mut parts.headers, present);
@@ -431,6 +433,9 @@ fn downward(
     );
     if head.method != Method::POST {
         reader.open_ended();
+    }
+    if let Some(schema) = exchange.asked(head.path.path(), now) {
+        reader.expect(schema);
     }
     let transcript = exchange.sampling.as_ref().and_then(|sampling| sampling.transcript());
     reader.screen(rollout.fixed.config.safety.rules.as_ref(), transcript);

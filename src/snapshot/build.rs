@@ -1,16 +1,17 @@
 //! Builds tables from a configuration; runtime state, endpoints, counters and slots are carried over.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::HeaderValue;
 
-use super::table::{Fixed, Marks, Rollout, RouteTable, Runtime, Snapshot, Target};
+use super::table::{Asks, Fixed, Marks, Rollout, RouteTable, Runtime, Snapshot, Target};
 use crate::config;
 use crate::measure::{Recorders, References, Release};
 use crate::names::{Arm, RolloutName};
-use crate::split::Seed;
+use crate::split::{Seed, Unit};
 use crate::tls::TlsError;
 use crate::upstream::{Cluster, Registry};
+use crate::wire::history::Memory;
 
 /// Where tables take from what outlives reloads.
 #[derive(Debug)]
@@ -22,14 +23,26 @@ pub struct Builder {
     references: Arc<References>,
     /// Names by slot.
     slots: Mutex<Vec<RolloutName>>,
+    /// Memories of conversations, while a snapshot holds them.
+    memories: Mutex<Vec<(RolloutName, Weak<Memory>)>>,
 }
+
+/// How long a turn of a conversation can be asked again: who tries again does it within minutes.
+const TURN_WINDOW_S: u32 = 1_800;
 
 impl Builder {
     /// A builder on these registries.
     #[must_use]
     pub fn new(endpoints: Arc<Registry>, recorders: Arc<Recorders>, secret: &[u8]) -> Self {
         let references = Arc::new(References::new(secret));
-        Self { endpoints, recorders, secret: secret.into(), references, slots: Mutex::default() }
+        Self {
+            endpoints,
+            recorders,
+            secret: secret.into(),
+            references,
+            slots: Mutex::default(),
+            memories: Mutex::default(),
+        }
     }
 
     /// Seals references for feedback so: for an installation without a secret, which must not use none.
@@ -64,8 +77,9 @@ impl Builder {
             .rollouts
             .iter()
             .map(|rollout| {
-                let fixed =
-                    self.fixed(rollout).map_err(|source| BuildError { rollout: rollout.name.to_string(), source })?;
+                let fixed = self
+                    .fixed(rollout, config.limits.turns)
+                    .map_err(|source| BuildError { rollout: rollout.name.to_string(), source })?;
                 let seed = self.seed(rollout, "bucket");
                 Ok((Arc::new(fixed), seed))
             })
@@ -90,7 +104,30 @@ impl Builder {
         }
     }
 
-    fn fixed(&self, rollout: &Arc<config::Rollout>) -> Result<Fixed, TlsError> {
+    fn asks(&self, rollout: &config::Rollout, turns: usize) -> Asks {
+        let seed = Unit::new(b"conversations").map_or(0, |unit| unit.hash(self.seed(rollout, "turn")));
+        Asks {
+            schema: rollout.judges_shapes(),
+            turns: rollout.judges_regenerations().then(|| self.memory(&rollout.name, turns)),
+            turn_seed: seed,
+        }
+    }
+
+    /// The memory of a rollout, which outlives reloads while its size stays.
+    fn memory(&self, name: &RolloutName, turns: usize) -> Arc<Memory> {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = Memory::new(turns, TURN_WINDOW_S);
+        let known = memories.iter().find(|(other, _)| other == name).and_then(|(_, memory)| memory.upgrade());
+        if let Some(known) = known.filter(|known| known.kept() == fresh.kept()) {
+            return known;
+        }
+        let fresh = Arc::new(fresh);
+        memories.retain(|(other, memory)| other != name && memory.strong_count() > 0);
+        memories.push((name.clone(), Arc::downgrade(&fresh)));
+        fresh
+    }
+
+    fn fixed(&self, rollout: &Arc<config::Rollout>, turns: usize) -> Result<Fixed, TlsError> {
         let stable = Arc::new(rollout.stable.clone());
         let canary = rollout.canary.clone().map_or_else(|| Arc::clone(&stable), Arc::new);
         let stable_cluster = Arc::new(Cluster::new(&stable, &stable.endpoints, &self.endpoints)?);
@@ -117,6 +154,7 @@ impl Builder {
             name_header: header_value(rollout.name.as_str()),
             key_seed: self.seed(rollout, "unit key"),
             marks: self.marks(rollout),
+            asks: self.asks(rollout, turns),
             targets: [
                 target(Arm::Stable, &stable, stable_cluster),
                 target(Arm::Baseline, &stable, baseline_cluster),

@@ -10,6 +10,7 @@ use crate::measure::{Recorder, References, Release};
 use crate::names::{Arm, VersionName, Wall};
 use crate::split::{self, Choice, OpenCohorts, Seed, Unit, Weight};
 use crate::upstream::Cluster;
+use crate::wire::history::Memory;
 
 /// The immutable tables of one generation.
 #[derive(Debug)]
@@ -60,8 +61,29 @@ pub struct Fixed {
     pub key_seed: Seed,
     /// By what feedback names its answers.
     pub marks: Marks,
+    /// What is read off request bodies.
+    pub asks: Asks,
     /// By [`Arm::index`].
     pub targets: [Target; 3],
+}
+
+/// What the gates of a rollout want to know of request bodies. Where they want nothing, nothing is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Asks {
+    /// The shape that an answer is to have.
+    pub schema: bool,
+    /// Which turns of conversations were asked.
+    pub turns: Option<Arc<Memory>>,
+    /// The seed of their fingerprints.
+    pub turn_seed: u64,
+}
+
+impl Asks {
+    /// Whether there is anything to look for.
+    #[must_use]
+    pub const fn any(&self) -> bool {
+        self.schema || self.turns.is_some()
+    }
 }
 
 /// By what feedback names the answers of a rollout.

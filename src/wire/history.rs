@@ -10,12 +10,20 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
+use xxhash_rust::xxh3::Xxh3;
 
-use super::scan;
+use super::facts::{Dialect, Protocol};
+use super::{dialect, scan};
 
 /// Messages of one request that are looked at; a longer history is not fingerprinted.
 const MESSAGES_MAX: usize = 4_096;
+
+/// Whether requests for this path ask for the next words of a conversation. Others carry histories too (counting their
+/// tokens, say), and ask for nothing again.
+#[must_use]
+pub fn holds_turns(protocol: Protocol, path: &str) -> bool {
+    matches!(dialect::by_path(protocol, path), Dialect::Chat | Dialect::Responses | Dialect::Messages)
+}
 
 /// Where a request stands in its conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +125,17 @@ impl Walk {
     }
 }
 
+/// What a turn that is asked is to its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Not seen before, or not as one that counts.
+    First,
+    /// The same, and another turn was forgotten for it that could still have been asked again.
+    FirstForAnother,
+    /// A regeneration.
+    Again,
+}
+
 /// What is remembered of the turns that were asked, in a fixed number of words of 64 bits and nothing else.
 ///
 /// A turn that is asked again counts as a regeneration when its answer had come (so a retry of a failed call, a hedge and a
@@ -160,9 +179,9 @@ impl Memory {
         self.sets.len() * size_of::<Set>()
     }
 
-    /// A turn is asked, of the arm with this index, `now_s` seconds after any origin. Says whether it is a regeneration.
+    /// A turn is asked, of the arm with this index, `now_s` seconds after any origin.
     /// Wait-free; two threads that write one set at once may lose one of the two.
-    pub fn asked(&self, turn: Turn, arm: usize, now_s: u32) -> bool {
+    pub fn asked(&self, turn: Turn, arm: usize, now_s: u32) -> Asked {
         if let Some(before) = turn.before
             && let Some((slot, entry)) = self.find(before)
         {
@@ -170,8 +189,7 @@ impl Memory {
         }
         let arm = arm as u64 & 3;
         let Some((slot, entry)) = self.find(turn.asked) else {
-            self.insert(turn.asked, arm, now_s);
-            return false;
+            return if self.insert(turn.asked, arm, now_s) { Asked::FirstForAnother } else { Asked::First };
         };
         let recent = self.is_recent(entry, now_s);
         let repeats = if recent { entry >> REPEATS_SHIFT & 3 } else { 0 };
@@ -179,7 +197,7 @@ impl Memory {
         let again = answered && entry >> ARM_SHIFT & 3 == arm && repeats < REPEATS_MAX;
         let repeats = if answered { (repeats + 1).min(REPEATS_MAX) } else { repeats };
         slot.store(pack(turn.asked, now_s, arm, repeats), Relaxed);
-        again
+        if again { Asked::Again } else { Asked::First }
     }
 
     /// The answer to a turn came, or so much of it that its user could judge it.
@@ -205,14 +223,15 @@ impl Memory {
         entries.into_iter().find(|(_, entry)| *entry != 0 && entry >> TAG_SHIFT == fingerprint >> TAG_SHIFT)
     }
 
-    fn insert(&self, fingerprint: u64, arm: u64, now_s: u32) {
+    /// Says whether another turn had to make room that could still have been asked again.
+    fn insert(&self, fingerprint: u64, arm: u64, now_s: u32) -> bool {
         let oldest = self.set(fingerprint).iter().max_by_key(|slot| {
             let entry = slot.load(Relaxed);
             if entry == 0 { u64::MAX } else { age(entry, now_s) }
         });
-        if let Some(slot) = oldest {
-            slot.store(pack(fingerprint, now_s, arm, 0), Relaxed);
-        }
+        let Some(slot) = oldest else { return false };
+        let before = slot.swap(pack(fingerprint, now_s, arm, 0), Relaxed);
+        before != 0 && before & CONTINUED == 0 && self.is_recent(before, now_s)
     }
 }
 
@@ -225,12 +244,6 @@ fn age(entry: u64, now_s: u32) -> u64 {
 fn pack(fingerprint: u64, now_s: u32, arm: u64, repeats: u64) -> u64 {
     let seconds = u64::from(now_s) & SECONDS_MASK;
     fingerprint >> TAG_SHIFT << TAG_SHIFT | seconds << SECONDS_SHIFT | arm << ARM_SHIFT | repeats << REPEATS_SHIFT
-}
-
-/// The seed of fingerprints, of a rollout's secret seed: another purpose, so that it says nothing of buckets.
-#[must_use]
-pub fn seed(secret: u64) -> u64 {
-    xxh3_64_with_seed(b"regeneration", secret)
 }
 
 #[cfg(test)]
@@ -302,20 +315,21 @@ mod tests {
         let memory = Memory::new(1024, 600);
         let (one, next) =
             (Turn { asked: 1 << 40 | 5, before: None }, Turn { asked: 2 << 40 | 9, before: Some(1 << 40 | 5) });
-        assert!(!memory.asked(one, 2, 10), "the first time");
-        assert!(!memory.asked(one, 2, 11), "a retry or a hedge: no answer came yet");
+        let asked = |turn, arm, at| memory.asked(turn, arm, at) == Asked::Again;
+        assert!(!asked(one, 2, 10), "the first time");
+        assert!(!asked(one, 2, 11), "a retry or a hedge: no answer came yet");
         memory.answered(one, 12);
-        assert!(!memory.asked(one, 0, 13), "another arm had answered");
+        assert!(!asked(one, 0, 13), "another arm had answered");
         memory.answered(one, 14);
-        assert!(memory.asked(one, 0, 20));
+        assert!(asked(one, 0, 20));
         memory.answered(one, 21);
-        assert!(!memory.asked(one, 0, 21 + 601), "too long ago");
+        assert!(!asked(one, 0, 21 + 601), "too long ago");
         memory.answered(one, 700);
-        assert!(!memory.asked(next, 0, 705));
-        assert!(!memory.asked(one, 0, 710), "a new conversation with the same beginning");
+        assert!(!asked(next, 0, 705));
+        assert!(!asked(one, 0, 710), "a new conversation with the same beginning");
         for at in 0..10 {
             memory.answered(next, 800 + at);
-            assert_eq!(memory.asked(next, 0, 800 + at), at < 3, "repeat {at}");
+            assert_eq!(asked(next, 0, 800 + at), at < 3, "repeat {at}");
         }
     }
 
@@ -333,7 +347,7 @@ mod tests {
     }
 
     /// One request of the script: whose, its body, and whether its user pressed "try again".
-    struct Asked {
+    struct Request {
         user: u64,
         body: String,
         again: bool,
@@ -362,7 +376,7 @@ mod tests {
 
     /// Conversations of people and machines: greetings that many begin with, tries again, retries of failed calls, hedges,
     /// edits, conversations begun anew, a probe that asks the same every ten seconds.
-    fn script(seed: u64, users: u64) -> Vec<Asked> {
+    fn script(seed: u64, users: u64) -> Vec<Request> {
         let mut random = Random(seed);
         let mut all = Vec::new();
         for user in 0..users {
@@ -377,7 +391,7 @@ mod tests {
                     };
                     history.push((true, text));
                     let mut push = |at: u32, history: &[(bool, String)], again: bool, answered: bool| {
-                        all.push(Asked { user, body: body(user, at, history), again, answered, at });
+                        all.push(Request { user, body: body(user, at, history), again, answered, at });
                     };
                     if random.chance(4) {
                         push(at, &history, false, false); // it failed, and the SDK tries once more
@@ -404,7 +418,7 @@ mod tests {
                 at += 30 + random.below(3_000) as u32;
             }
         }
-        all.extend((0..400).map(|n| Asked {
+        all.extend((0..400).map(|n| Request {
             user: users + 2,
             body: body(users + 2, 0, &[(true, "ping".to_owned())]),
             again: false,
@@ -423,7 +437,7 @@ mod tests {
             let (mut hits, mut tries, mut wrong) = (0, 0, 0);
             for asked in &script {
                 let turn = Turn::of_request(seed, asked.user, asked.body.as_bytes()).unwrap();
-                let told = memory.asked(turn, 0, asked.at);
+                let told = memory.asked(turn, 0, asked.at) == Asked::Again;
                 if asked.answered {
                     memory.answered(turn, asked.at + 3);
                 }
