@@ -3,6 +3,8 @@
 //! Two ways lead here: `fuzz_targets/` under cargo-fuzz (libFuzzer, nightly), and `tests/fuzz.rs`, a seeded mutation run of the
 //! same functions that every `cargo test` makes on stable.
 
+use std::sync::Arc;
+
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serin::names::Mono;
@@ -99,17 +101,27 @@ pub fn requests(data: &[u8]) {
         memory.answered(turn, 2);
         assert!(turn.before == Some(turn.asked) || memory.asked(turn, 0, 3) == Asked::Again, "the second time is one");
     }
-    let edits = [Edit::text(&["model"], "é\""), Edit::text(&["prompt", "version"], "7")];
+    let edits: Arc<[Edit]> = Arc::new([
+        Edit::text(&["model"], "é\""),
+        Edit::text(&["prompt", "version"], "7"),
+        Edit::set(&["added"], &1.into()),
+    ]);
     let mut out = Vec::new();
     let mut editor = Editor::new(&edits);
     data.chunks(7).for_each(|chunk| editor.push(chunk, &mut out));
+    editor.finish(&mut out);
     let mut at_once = Vec::new();
     let mut other = Editor::new(&edits);
     other.push(data, &mut at_once);
+    other.finish(&mut at_once);
     assert!(out == at_once, "cut by 7");
+    leads(data);
     let Ok(mut expect) = serde_json::from_slice::<Value>(data) else { return };
     if let Some(model) = expect.as_object_mut().and_then(|object| object.get_mut("model")) {
         *model = "é\"".into();
+    }
+    if let Some(object) = expect.as_object_mut() {
+        object.insert("added".to_owned(), 1.into());
     }
     if let Some(version) =
         expect.get_mut("prompt").filter(|prompt| prompt.is_object()).and_then(|p| p.get_mut("version"))
@@ -117,7 +129,30 @@ pub fn requests(data: &[u8]) {
         *version = "7".into();
     }
     assert_eq!(serde_json::from_slice::<Value>(&out).ok(), Some(expect));
-    assert_eq!(edit::whole(data, &edits).is_some(), editor.replaced() > 0 && data.trim_ascii_start().starts_with(b"{"));
+    assert_eq!(edit::whole(data, &edits).is_some(), editor.changed() > 0 && data.trim_ascii_start().starts_with(b"{"));
+}
+
+/// A system prompt in front of messages, against what serde_json makes of it.
+fn leads(data: &[u8]) {
+    let ours = serde_json::json!({"role": "system", "content": "S"});
+    let edits: Arc<[Edit]> = Arc::new([Edit::lead(&["messages"], &ours)]);
+    let mut out = Vec::new();
+    let mut editor = Editor::new(&edits);
+    data.chunks(3).for_each(|chunk| editor.push(chunk, &mut out));
+    editor.finish(&mut out);
+    let Ok(mut expect) = serde_json::from_slice::<Value>(data) else { return };
+    // A role that is told twice, or with escapes, may be read either way.
+    let roles = |text: &str| text.matches("\"role\"").count();
+    if data.contains(&b'\\') || roles(&String::from_utf8_lossy(data)) != roles(&expect.to_string()) {
+        return;
+    }
+    if let Some(messages) = expect.get_mut("messages").and_then(Value::as_array_mut) {
+        if messages.first().is_some_and(|first| matches!(first["role"].as_str(), Some("system" | "developer"))) {
+            messages.remove(0);
+        }
+        messages.insert(0, ours);
+    }
+    assert_eq!(serde_json::from_slice::<Value>(&out).ok(), Some(expect));
 }
 
 /// A configuration: faults are told, never a panic.

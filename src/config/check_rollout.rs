@@ -211,12 +211,12 @@ impl Check<'_, '_> {
             return;
         }
         let rewrites =
-            |v: &Version| (v.model.clone(), v.add_prefix.clone(), v.strip_prefix.clone(), v.headers_set.clone());
+            |v: &Version| (v.rewrite.clone(), v.add_prefix.clone(), v.strip_prefix.clone(), v.headers_set.clone());
         if stable.endpoints == canary.endpoints && rewrites(stable) == rewrites(canary) {
             self.sink.warn(
                 at,
                 "has the endpoints of stable and rewrites nothing: both arms are the same",
-                "name the canary's own endpoints, or a model",
+                "name the canary's own endpoints, a model, or a system prompt",
             );
         }
     }

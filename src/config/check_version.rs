@@ -16,8 +16,9 @@ use super::model_rollout::{
     Ejection, Endpoint, HealthCheck, HostMode, HttpVersion, Pool, Prices, Scheme, Timeouts, UpstreamTls, Version,
 };
 use super::raw;
-use super::read::{At, Text};
+use super::read::{At, Named, Scalar, Text};
 use crate::names::VersionName;
+use crate::wire::Rewrite;
 
 const MS: Duration = Duration::from_millis(1);
 /// Headers that serin frames or names itself.
@@ -96,7 +97,7 @@ impl Check<'_, '_> {
             host,
             strip_prefix: raw.strip_prefix.as_ref().and_then(|at| self.path(at)).and_then(prefix),
             add_prefix: raw.add_prefix.as_ref().and_then(|at| self.path(at)).and_then(prefix),
-            model: raw.model.as_ref().and_then(|at| self.filled(at)),
+            rewrite: self.rewrite(raw.model.as_ref(), raw.system.as_ref(), raw.body.unwrap_or_default()),
             headers_set,
             headers_remove,
             tls: self.upstream_tls(raw.tls, &endpoints),
@@ -111,6 +112,37 @@ impl Check<'_, '_> {
             prices: raw.prices.and_then(|own| self.prices(own)).or(prices),
         };
         (!version.name.as_str().is_empty() && !version.endpoints.is_empty()).then_some(version)
+    }
+
+    /// What is put into request bodies.
+    fn rewrite(
+        &mut self,
+        model: Option<&At<Text>>,
+        system: Option<&At<Text>>,
+        body: Named<At<Scalar>>,
+    ) -> Option<Rewrite> {
+        let model = model.and_then(|at| self.filled(at));
+        let system = system.and_then(|at| self.filled(at));
+        let mut values = Vec::new();
+        for (name, value) in body.0 {
+            let path: Vec<String> = name.value.split('.').map(str::to_owned).collect();
+            if path.iter().any(|key| key.is_empty() || key.len() > 64) || path.len() > 8 {
+                self.sink.fault(
+                    &name.place,
+                    "is no place in a body",
+                    "write keys with points between, as \"prompt.version\"",
+                );
+                continue;
+            }
+            let value = match value.value {
+                Scalar::Text(text) => text.into(),
+                Scalar::Number(number) if number.fract() == 0.0 && number.abs() < 9e15 => (number as i64).into(),
+                Scalar::Number(number) => number.into(),
+            };
+            values.push((path, value));
+        }
+        let any = model.is_some() || system.is_some() || !values.is_empty();
+        any.then(|| Rewrite::new(model.as_deref(), system.as_deref(), &values))
     }
 
     /// A text that is not empty.

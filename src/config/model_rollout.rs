@@ -14,7 +14,7 @@ use crate::judge::{Metric, Policy};
 use crate::names::{RolloutName, VersionName};
 use crate::rollout::{Plan, Registration};
 use crate::split::Weight;
-use crate::wire::{Protocol, SafetyRules};
+use crate::wire::{Protocol, Rewrite, SafetyRules};
 
 /// `[rollouts.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -318,8 +318,8 @@ pub struct Version {
     pub strip_prefix: Option<String>,
     /// Put in front of the path after that.
     pub add_prefix: Option<String>,
-    /// The model name put into the request body.
-    pub model: Option<String>,
+    /// What is put into request bodies.
+    pub rewrite: Option<Rewrite>,
     /// Headers set on the way up; values are marked sensitive.
     pub headers_set: Vec<(HeaderName, HeaderValue)>,
     /// Headers removed on the way up.

@@ -215,6 +215,8 @@ tables! {
         strip_prefix: At<Text>,
         add_prefix: At<Text>,
         model: At<Text>,
+        system: At<Text>,
+        body: Named<At<Scalar>>,
         headers: Headers,
         tls: UpstreamTls,
         concurrency: At<u64>,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,14 +14,15 @@ use super::asking::Copy;
 use super::caller_body::CallerBody;
 use super::connection::Busy;
 use super::deadlines::Deadline;
+use super::editing::Editing;
 use super::exchange::Exchange;
 use super::headers;
-use super::rewrite;
 use super::tag::Tags;
 use super::tunnel::Tunnel;
 use super::worker::Worker;
 use crate::upstream::{AnswerBody, InFlight};
 use crate::wire::Ending;
+use crate::wire::edit::{self, Edit};
 
 /// Why a body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,10 +85,10 @@ impl Held {
         self.original.clone()
     }
 
-    /// Goes up with this model's name in it; with `None`, as it came.
-    pub fn rename(&mut self, model: Option<&str>) {
-        let renamed = model.and_then(|model| rewrite::with_model(&self.original, model));
-        self.left = Some(renamed.unwrap_or_else(|| self.original.clone()));
+    /// Goes up with these edits; with `None`, as it came.
+    fn rewrite(&mut self, edits: Option<&Arc<[Edit]>>) {
+        let edited = edits.and_then(|edits| edit::whole(&self.original, edits)).map(Bytes::from);
+        self.left = Some(edited.unwrap_or_else(|| self.original.clone()));
     }
 }
 
@@ -109,6 +111,8 @@ pub struct Streamed {
     state: UpState,
     /// Where a gate wants to know what is asked.
     copy: Option<Rc<Copy>>,
+    /// Where the version puts something into it.
+    editing: Option<Box<Editing>>,
 }
 
 impl UpBody {
@@ -129,7 +133,17 @@ impl UpBody {
             deadline: Deadline::new(&worker.deadlines),
             state: state.clone(),
             copy: None,
+            editing: None,
         })
+    }
+
+    /// Goes up with these edits, whatever was to be put in before; with `None`, as it came. To be said before it goes.
+    pub fn rewrite(&mut self, edits: Option<&Arc<[Edit]>>) {
+        match self {
+            UpBody::Empty => {}
+            UpBody::Whole(held) => held.rewrite(edits),
+            UpBody::Streamed(streamed) => streamed.editing = edits.map(|edits| Box::new(Editing::new(edits))),
+        }
     }
 
     /// The same body again, where nothing would be lost.
@@ -166,6 +180,26 @@ impl Streamed {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.editing.is_none() {
+            return self.poll_caller(cx);
+        }
+        loop {
+            if let Some(frame) = self.editing.as_mut().and_then(|editing| editing.ready()) {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            let polled = ready!(self.poll_caller(cx));
+            let over = self.seen.is_empty() && self.rest.is_end_stream();
+            let Some(editing) = &mut self.editing else { return Poll::Ready(polled) };
+            match polled {
+                Some(Ok(frame)) => editing.take(frame, over),
+                None if !editing.over => editing.end(),
+                ended => return Poll::Ready(ended),
+            }
+        }
+    }
+
+    /// The next frame as it came.
+    fn poll_caller(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(bytes) = self.seen.pop_front() {
             return self.pass(Frame::data(bytes));
         }
@@ -214,7 +248,10 @@ impl Body for UpBody {
         match self {
             UpBody::Empty => true,
             UpBody::Whole(held) => held.left.is_none(),
-            UpBody::Streamed(streamed) => streamed.seen.is_empty() && streamed.rest.is_end_stream(),
+            UpBody::Streamed(streamed) => {
+                let went = streamed.editing.as_ref().is_none_or(|editing| editing.went());
+                went && streamed.seen.is_empty() && streamed.rest.is_end_stream()
+            }
         }
     }
 
@@ -225,6 +262,8 @@ impl Body for UpBody {
             UpBody::Streamed(streamed) => {
                 let seen: u64 = streamed.seen.iter().map(|b| b.len() as u64).sum();
                 match streamed.rest.remaining() {
+                    // How long it is when it has been edited is known at its end.
+                    _ if streamed.editing.is_some() => SizeHint::new(),
                     Some(rest) => SizeHint::with_exact(seen + rest),
                     None => SizeHint::new(),
                 }

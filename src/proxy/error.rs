@@ -33,9 +33,6 @@ pub enum ProxyError {
     /// The body is longer than `body_bytes`.
     #[error("the request body is longer than the limit")]
     BodyTooLarge,
-    /// The body is longer than `peek_bytes`, and a model's name would have to be put into it.
-    #[error("the request body is longer than what a rewrite may hold (limits.peek_bytes)")]
-    RewriteTooLarge,
     /// The caller's body stood still.
     #[error("the request body stood still for too long")]
     BodyStalled,
@@ -95,7 +92,7 @@ impl ProxyError {
             ProxyError::UriTooLong => StatusCode::URI_TOO_LONG,
             ProxyError::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ProxyError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            ProxyError::BodyTooLarge | ProxyError::RewriteTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ProxyError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ProxyError::BodyStalled => StatusCode::REQUEST_TIMEOUT,
             ProxyError::Method => StatusCode::METHOD_NOT_ALLOWED,
             ProxyError::NoRoute => StatusCode::NOT_FOUND,
@@ -120,7 +117,6 @@ impl ProxyError {
             ProxyError::UriTooLong
             | ProxyError::HeadTooLarge(_)
             | ProxyError::BodyTooLarge
-            | ProxyError::RewriteTooLarge
             | ProxyError::Overloaded => Outcome::Refused,
             ProxyError::CallerLeft => Outcome::Cancelled,
             ProxyError::Local => Outcome::Local,
@@ -139,7 +135,6 @@ impl ProxyError {
             ProxyError::Overloaded => "connection_limit_reached",
             ProxyError::Local => "proxy_internal_error",
             ProxyError::BodyTooLarge
-            | ProxyError::RewriteTooLarge
             | ProxyError::UriTooLong
             | ProxyError::HeadTooLarge(_)
             | ProxyError::Version
@@ -240,7 +235,6 @@ mod tests {
             (ProxyError::Version, 505, "http_request_error", server, "api_error"),
             (ProxyError::UriTooLong, 414, "http_request_error", bad, bad),
             (ProxyError::BodyTooLarge, 413, "http_request_error", bad, "request_too_large"),
-            (ProxyError::RewriteTooLarge, 413, "http_request_error", bad, "request_too_large"),
             (ProxyError::BodyStalled, 408, "http_request_error", bad, bad),
             (ProxyError::Method, 405, "http_request_error", bad, bad),
             (ProxyError::NoRoute, 404, "destination_not_found", bad, "not_found_error"),

@@ -1,26 +1,29 @@
 //! Towards a version: an endpoint, a connection, one request sent once.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Body;
 
 use super::body::{BodyError, UpBody, UpState};
 use super::connection::Connection;
 use super::deadlines::within;
+use super::editing;
 use super::error::{ProxyError, Side};
 use super::head;
 use super::headers::{Fields, SERIN_ARM, SERIN_VERSION, Upward};
 use super::service::Head;
 use super::tag::{self, Ids};
 use super::worker::Routed;
-use crate::config::HostMode;
+use crate::config::{HostMode, Version};
 use crate::measure::Outcome;
 use crate::measure::gauges::Limit;
 use crate::names::{Arm, Mono};
 use crate::snapshot::Target;
 use crate::upstream::{Admitted, AnswerBody, Endpoint, InFlight, SendError};
+use crate::wire::edit::Edit;
 
 /// Connections that may turn out to be dead before one must be fresh.
 const STALE_MOST: u32 = 8;
@@ -41,6 +44,15 @@ pub(super) struct Attempt<'a> {
     pub mapped: Cell<bool>,
     /// The caller asked for a WebSocket.
     pub upgrade: bool,
+}
+
+impl Attempt<'_> {
+    /// What this version puts into the request's body, where that is one that can be edited.
+    fn edits<'s>(&self, settings: &'s Version, headers: &HeaderMap) -> Option<&'s Arc<[Edit]>> {
+        let rewrite = settings.rewrite.as_ref()?;
+        let protocol = self.routed.rollout().fixed.config.protocol;
+        rewrite.edits(protocol, self.head.path.path()).filter(|_| editing::is_editable(headers))
+    }
 }
 
 /// A version's answer, as far as its head.
@@ -214,9 +226,8 @@ fn accept(attempt: &Attempt<'_>, target: &Target, endpoint: &Endpoint, answer: A
 /// What does not depend on the endpoint: rewrites of the version, and its name for the upstream.
 fn prepare(attempt: &Attempt<'_>, request: &mut Request<UpBody>, target: &Target, in_map: bool) {
     let settings = &target.settings;
-    if let UpBody::Whole(held) = request.body_mut() {
-        held.rename(settings.model.as_deref());
-    }
+    let edits = attempt.edits(settings, request.headers());
+    request.body_mut().rewrite(edits);
     if in_map {
         put_in_map(attempt, target, request.headers_mut());
         for name in &settings.headers_remove {
@@ -284,7 +295,7 @@ impl Line {
             Some(length) if !bodiless => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
             _ => drop(headers.remove(header::CONTENT_LENGTH)),
         }
-        *request.version_mut() = Version::HTTP_2;
+        *request.version_mut() = http::Version::HTTP_2;
     }
 }
 

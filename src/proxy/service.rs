@@ -161,13 +161,6 @@ async fn serve(
         exchange.fail(error.outcome(), error.status(), worker.clock.now());
         return tag::stamp_error(routed, choice, &ids, error.response(protocol, None));
     }
-    if look.rewrite && peeked.as_ref().is_some_and(|p| !p.whole) && rollout.target(choice.arm).settings.model.is_some()
-    {
-        // Sent as it is, it would ask for the other version's model.
-        let error = ProxyError::RewriteTooLarge;
-        exchange.fail(error.outcome(), error.status(), worker.clock.now());
-        return tag::stamp_error(routed, choice, &ids, error.response(protocol, None));
-    }
     let state = UpState::default();
     let bounds = BodyBounds { bytes: most, progress: routed.config().limits.body_progress };
     let mut body = upward(connection, &parts, incoming, peeked, look, bounds, &state);
@@ -231,7 +224,8 @@ fn looks_into_body(routed: &Routed, incoming: &CallerBody) -> Look {
     Look {
         unit: fixed.config.unit.iter().any(|source| matches!(source, UnitSource::Body(_))),
         replay: fixed.config.fallback == Fallback::BeforeFirstByte,
-        rewrite: fixed.targets.iter().any(|target| target.settings.model.is_some()),
+        rewrite: fixed.targets.iter().any(|target| target.settings.rewrite.is_some())
+            && incoming.remaining().is_some_and(|length| length <= routed.config().limits.peek_bytes as u64),
         sample: false,
     }
 }
@@ -243,7 +237,7 @@ struct Look {
     unit: bool,
     /// It may have to be sent twice.
     replay: bool,
-    /// A model's name is put into it.
+    /// Something is put into it, and it is short: held, its length can be told. A longer one is edited as it passes.
     rewrite: bool,
     /// A scorer is to see it.
     sample: bool,
@@ -285,7 +279,7 @@ async fn look_into_body(
         }
     };
     unchosen.chosen();
-    if (wanted || look.rewrite) && !peeked.whole {
+    if wanted && !peeked.whole {
         connection.worker.gauges.hit(Limit::PeekBytes);
     }
     Ok(Some(peeked))

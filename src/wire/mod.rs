@@ -8,7 +8,7 @@
 //! `reader` decides what to look with; `sse` splits streams, `document` collects documents, `decode` unpacks gzip, br and
 //! zstd; `openai`, `anthropic` and `mcp` know the dialects; `scan` looks into JSON; `echo` spares looking twice; `tally` keeps
 //! what was found. Of requests, `schema` reads the shape that an answer is to have, `history` recognises a conversation that is
-//! asked again, and `edit` puts other values into a body as it passes.
+//! asked again, and `edit` puts other values into a body as it passes: those that `rewrite` chooses for a version.
 
 mod anthropic;
 mod decode;
@@ -24,6 +24,7 @@ pub mod history;
 mod mcp;
 mod openai;
 pub mod reader;
+mod rewrite;
 mod safety;
 mod said;
 mod scan;
@@ -33,4 +34,5 @@ mod tally;
 
 pub use facts::{Dialect, Ending, Facts, Finish, Protocol};
 pub use reader::Reader;
+pub use rewrite::Rewrite;
 pub use safety::{RULES_MAX, SafetyRules, Transcript};

@@ -16,6 +16,7 @@ mod limits;
 mod mutual_tls;
 mod proxy_protocol;
 mod queries;
+mod rewrites;
 mod safety;
 mod samples;
 mod sums;
