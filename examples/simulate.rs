@@ -1,6 +1,6 @@
 //! Makes the tables of `docs/evaluator.md`: `cargo run --profile sim --example simulate -- TABLE [--full] [--seed N]`.
 //!
-//! TABLE is `aa` (healthy canaries), `regressions`, `outage` (answers until a dead canary is cut), `promotion`, or `plan`
+//! TABLE is `aa` (healthy canaries), `regressions`, `outage` (answers until a dead canary is cut), `promotion`, `plan`, or `joint`
 //! (what `serin plan` foretells, beside what came).
 //! `--sample`: the traffic of the sample traces instead of the heavier one of the simulator; `--onset SECONDS`: of faults,
 //! after the stage began; `--alone`: neither rivals nor the judge that is told the onset, which take most of the time.
@@ -11,6 +11,7 @@
 mod sim;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serin::judge::Policy;
 use sim::exact::{quantile, upper_bound};
@@ -73,8 +74,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "regressions" => regressions(&policy, &options),
         "outage" => outage(&policy, &options),
         "promotion" => promotion(&policy, &options),
+        "joint" => joint(&policy, &options),
         "plan" => plan(&options),
-        _ => return Err("name a table: aa, regressions, outage, promotion, plan".into()),
+        _ => return Err("name a table: aa, regressions, outage, promotion, plan, joint".into()),
     }
     Ok(())
 }
@@ -345,6 +347,46 @@ fn plan(options: &Options) {
             early / soon,
             late / last
         );
+    }
+}
+
+/// The time in which `plan` says that every gate has its proof with 90 % chance together, and how many equal canaries had theirs by then.
+fn joint(policy: &Arc<Policy>, options: &Options) {
+    let stages = options.stages.unwrap_or(if options.full { 300 } else { 60 });
+    let cases = [
+        ("steady, 25 of 50/s", Traffic { rate: 50.0, weight: 0.5, ..STEADY }),
+        ("like the samples, 25 of 50/s", Traffic { rate: 50.0, weight: 0.5, ..SAMPLE }),
+        ("like the samples, 5,000 users, 10 of 100/s", Traffic { rate: 100.0, weight: 0.1, users: 5_000, ..SAMPLE }),
+    ];
+    println!("Equal canaries, ten rules, {stages} stages each; with the policy's least residence, and with none.\n");
+    println!(
+        "Expected: what the verdict said after 300 s, over what it then took (a tenth, half, nine tenths of the stages).\n"
+    );
+    println!("| traffic | residence s | all gates by, s | the slowest | promoted by then | rolled back | expected |");
+    println!("|---|---|---|---|---|---|---|");
+    for (name, traffic) in cases.into_iter().filter(|(name, _)| wanted(options, name)) {
+        let (proven, slowest) = foretold::proofs(policy, traffic, 3_600.0, options.seed);
+        for min_stage in [policy.min_stage, Duration::ZERO] {
+            let least = min_stage.as_secs_f64().max(policy.min_requests as f64 / (traffic.rate * traffic.weight));
+            let by = proven.max(least);
+            let policy = Arc::new(Policy { min_stage, ..(**policy).clone() });
+            let trial =
+                Trial { traffic, harm: Harm::NONE, onset: 0.0, length: by.min(28_800.0), until_verdict: true, ..TRIAL };
+            let results = many(&policy, &trial, options.seed, stages, options.threads);
+            let promoted = results.iter().filter(|r| r.pass.is_some_and(|at| at <= by)).count();
+            let fallen = results.iter().filter(|r| r.rollback.is_some()).count();
+            let residence = min_stage.as_secs();
+            let mut ratios: Vec<f64> =
+                results.iter().filter_map(|r| Some(r.expected? / (r.pass? - 300.0).max(1.0))).collect();
+            ratios.sort_by(f64::total_cmp);
+            let expected: Vec<String> =
+                [0.1, 0.5, 0.9].iter().map(|q| format!("{:.2}", quantile(&ratios, *q))).collect();
+            let expected = if min_stage.is_zero() { expected.join(", ") } else { String::new() };
+            println!(
+                "| {name} | {residence} | {by:.0} | {} | {promoted} of {stages} | {fallen} | {expected} |",
+                slowest
+            );
+        }
     }
 }
 

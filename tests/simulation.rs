@@ -6,6 +6,7 @@
 mod sim;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serin::judge::{Judge, Policy};
 use sim::exact::{quantile, upper_bound};
@@ -160,4 +161,15 @@ fn what_plan_foretells_is_what_the_judge_then_needs() {
         let ratio = foretold / simulated;
         assert!((0.85..1.15).contains(&ratio), "{}: foretold {foretold} s, simulated {simulated} s", case.name);
     }
+}
+
+#[test]
+fn by_the_time_that_plan_says_an_equal_canary_has_its_proofs() {
+    let traffic = Traffic { rate: 50.0, weight: 0.5, ..SAMPLE };
+    let policy = Arc::new(Policy { min_stage: Duration::ZERO, ..(*policy()).clone() });
+    let (by, slowest) = foretold::proofs(&policy, traffic, 900.0, 1);
+    assert!((200.0..5_000.0).contains(&by), "{by} s for {slowest}");
+    let trial = Trial { traffic, onset: 0.0, length: by, until_verdict: true, ..SHORT };
+    let promoted = many(&policy, &trial, 1, 8, 2).iter().filter(|r| r.pass.is_some()).count();
+    assert!(promoted >= 7, "{promoted} of 8 within {by} s");
 }

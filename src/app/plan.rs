@@ -16,7 +16,7 @@ use super::offline::printed;
 use super::run::say;
 use crate::cli::{Output, PlanArgs};
 use crate::config;
-use crate::judge::forecast::{Assumed, Forecast, Found, Habit, forecast};
+use crate::judge::forecast::{Assumed, Forecast, Found, Habit, forecast, is_proof};
 use crate::judge::trace::Line;
 use crate::judge::{Fact, Judge, Policy, Rule, Stage, Stat};
 use crate::names::{Arm, Mono};
@@ -66,7 +66,7 @@ struct SaidStage {
     /// The canary's users in the residence.
     users: f64,
     gates: Vec<SaidGate>,
-    /// Seconds until every gate that must pass is proven, with 95 % chance each; null where one never is.
+    /// Seconds until every gate that must pass is proven, with 90 % chance together; null where one never is.
     needs_s: Option<f64>,
 }
 
@@ -84,8 +84,10 @@ struct SaidGate {
 
 /// What a trace tells of stable.
 struct Recorded {
-    habits: Vec<(Option<Habit>, f64)>,
+    habits: Vec<Option<Habit>>,
     heaviest: f64,
+    /// Its users are worth so many equal ones, of each.
+    evenness: f64,
     answer_s: f64,
 }
 
@@ -124,10 +126,9 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
 }
 
 fn assumptions(args: &PlanArgs, recorded: Option<&Recorded>) -> Whole {
-    let measured = recorded.map(|of| of.habits.iter().map(|(_, effect)| *effect).fold(1.0, f64::max));
     Whole {
         users_a_day: args.users,
-        design_effect: args.design_effect.or(measured).unwrap_or(DESIGN_EFFECT).max(1.0),
+        design_effect: args.design_effect.unwrap_or(DESIGN_EFFECT).max(1.0),
         heaviest: args.heaviest.or(recorded.map(|of| of.heaviest)).unwrap_or(HEAVIEST),
         answer_s: recorded.map_or(ANSWER_S, |of| of.answer_s),
         from_trace: recorded.is_some(),
@@ -137,8 +138,11 @@ fn assumptions(args: &PlanArgs, recorded: Option<&Recorded>) -> Whole {
 fn said(args: &PlanArgs, rollout: &config::Rollout, recorded: Option<&Recorded>, whole: &Whole) -> SaidRollout {
     let policy = &rollout.policy;
     let habit = |(i, rule): (usize, &Rule)| {
-        let seen = recorded.and_then(|of| of.habits.get(i)?.0.clone());
+        let seen = recorded.and_then(|of| of.habits.get(i)?.clone());
         let mut habit = seen.unwrap_or_else(|| Habit::assumed(rule));
+        if args.design_effect.is_some() {
+            habit.likeness = None;
+        }
         if let Some((_, share)) = args.base.iter().find(|(gate, _)| **gate == *rule.name) {
             habit.found = Found::Bad(*share);
         }
@@ -162,30 +166,24 @@ fn said(args: &PlanArgs, rollout: &config::Rollout, recorded: Option<&Recorded>,
         let assumed = Assumed {
             rps: args.rps,
             weight,
-            users,
+            users: users * recorded.map_or(1.0, |of| of.evenness),
             heaviest: whole.heaviest,
             design_effect: whole.design_effect,
             answer_s: whole.answer_s,
         };
         let foretold = forecast(policy, residence, assumed, &habits);
-        let gate = |((rule, habit), forecast): ((&Rule, &Habit), Forecast)| SaidGate {
+        let gate = |((rule, habit), forecast): ((&Rule, &Habit), &Forecast)| SaidGate {
             name: rule.name.to_string(),
             required: rule.required,
             base: base(rule, habit),
             rollback_s: forecast.rollback,
             promote_s: forecast.promote,
         };
-        let gates: Vec<SaidGate> = policy.rules.iter().zip(&habits).zip(foretold).map(gate).collect();
+        let gates: Vec<SaidGate> = policy.rules.iter().zip(&habits).zip(&foretold).map(gate).collect();
         let canary = args.rps * weight;
         let samples_s = (canary > 0.0).then(|| samples as f64 / canary);
-        // A default gate whose source is silent is not required; one that is heard is: all count but those of scores.
-        let proofs = policy.rules.iter().zip(&gates).filter(|(rule, _)| {
-            !rule.is_alarm()
-                && matches!(rule.stat, Stat::Rate | Stat::Quantile(_) | Stat::Mean)
-                && (rule.required || !rule.metric.is_score())
-        });
-        let mut proofs = proofs.map(|(_, gate)| gate.promote_s[1]).chain([samples_s, Some(residence_s)]);
-        let needs_s = proofs.try_fold(0.0, |most: f64, one| Some(most.max(one?)));
+        let proofs = policy.rules.iter().zip(&foretold).filter(|(rule, _)| is_proof(rule)).map(|(_, of)| of.joint);
+        let needs_s = proofs.chain([samples_s, Some(residence_s)]).try_fold(0.0, |most: f64, one| Some(most.max(one?)));
         SaidStage {
             index,
             weight: weight * 100.0,
@@ -291,6 +289,7 @@ fn record(path: &Path, policy: &Arc<Policy>) -> Result<Recorded, String> {
             judge.tick(at);
             if !entered && at >= middle {
                 entered = true;
+                counts.clear();
                 judge.enter_stage(Stage { weight: 0.01, residence: Duration::ZERO, samples: 0 }, at);
             }
         }
@@ -311,9 +310,12 @@ fn record(path: &Path, policy: &Arc<Policy>) -> Result<Recorded, String> {
     }
     judge.tick(at.plus(Duration::from_secs(1)));
     let most = counts.values().copied().fold(0.0, f64::max);
+    let sum = counts.values().sum::<f64>().max(1.0);
+    let squares = counts.values().map(|count| count * count).sum::<f64>().max(1.0);
     Ok(Recorded {
-        habits: judge.habits(),
-        heaviest: most / counts.values().sum::<f64>().max(1.0),
+        habits: judge.habits(squares / sum),
+        heaviest: most / sum,
+        evenness: (sum * sum / squares / counts.len().max(1) as f64).min(1.0),
         answer_s: if answers > 0.0 { took / answers } else { ANSWER_S },
     })
 }
@@ -397,7 +399,9 @@ mod tests {
             Arc::new(Policy::from_toml(&std::fs::read_to_string(format!("{root}/policy.toml")).unwrap()).unwrap());
         let of = record(Path::new(&format!("{root}/errors.jsonl.gz")), &policy).unwrap();
         let errors = policy.rules.iter().position(|rule| &*rule.name == "errors").unwrap();
-        let Some(Habit { found: Found::Bad(share), seen }) = &of.habits[errors].0 else { panic!("no share of errors") };
+        let Some(Habit { found: Found::Bad(share), seen, .. }) = &of.habits[errors] else {
+            panic!("no share of errors")
+        };
         assert!(*share > 0.001 && *share < 0.05 && *seen > 0.9, "{share} of {seen}");
         assert!(of.heaviest > 0.0 && of.heaviest < 0.5 && of.answer_s > 0.1, "{} {}", of.heaviest, of.answer_s);
     }

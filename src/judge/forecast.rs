@@ -19,6 +19,8 @@ use super::window::Bars;
 
 /// The chances that a forecast is made for.
 pub const POWERS: [f64; 2] = [0.8, 0.95];
+/// The chance that all gates of a stage are proven, at the time that is foretold for them together.
+pub const JOINT: f64 = 0.9;
 /// Ticks are short for so long after a weight change.
 const FAST_S: f64 = 300.0;
 
@@ -46,6 +48,8 @@ pub struct Habit {
     pub seen: f64,
     /// What it finds there.
     pub found: Found,
+    /// How alike the exposures of one user are, 0 to 1, as they were seen; where not, the assumed design effect stands.
+    pub likeness: Option<f64>,
 }
 
 /// What a rule finds in stable's answers.
@@ -74,6 +78,8 @@ pub struct Forecast {
     pub rollback: [Option<f64>; 2],
     /// Until one that is equal is proven not worse.
     pub promote: [Option<f64>; 2],
+    /// The same with so much chance that all gates together are proven with [`JOINT`].
+    pub joint: Option<f64>,
 }
 
 impl Habit {
@@ -87,14 +93,15 @@ impl Habit {
             (Stat::Mean, _) => Found::Scores { level: 1.0, deviation: 0.8 },
             _ => Found::Spread(0.8),
         };
-        Self { seen: if rule.metric.is_score() { 0.1 } else { 1.0 }, found }
+        Self { seen: if rule.metric.is_score() { 0.1 } else { 1.0 }, found, likeness: None }
     }
 }
 
 impl Judge {
-    /// What stable did in the stage so far, rule by rule, as far as it was seen; and the design effect of each.
+    /// What stable did in the stage so far, rule by rule, as far as it was seen. `each` is how many requests a user sent in it,
+    /// as a request sees its user's (Σn²/Σn).
     #[must_use]
-    pub fn habits(&self) -> Vec<(Option<Habit>, f64)> {
+    pub fn habits(&self, each: f64) -> Vec<Option<Habit>> {
         let answers = self.state.breaker.answers().max(1) as f64;
         let habit = |(case, rule): (&super::case::Case, &Rule)| {
             let seen = (case.seen as f64 / answers).min(1.0);
@@ -112,7 +119,11 @@ impl Judge {
                     .map(|(level, deviation)| Found::Scores { level, deviation }),
                 Stat::Zero | Stat::Breaches(_) => None,
             };
-            (found.map(|found| Habit { seen, found }), case.design_effect())
+            // Kish 1965: φ = 1 + (n - 1) likeness. Below two exposures each nothing is to be seen of it.
+            let exposures = each * seen;
+            let likeness =
+                (exposures > 2.0).then(|| ((case.design_effect() - 1.0) / (exposures - 1.0)).clamp(0.0, 1.0));
+            found.map(|found| Habit { seen, found, likeness })
         };
         self.state.cases.iter().zip(&self.policy.rules).map(habit).collect()
     }
@@ -124,41 +135,61 @@ pub fn forecast(policy: &Policy, residence: Duration, assumed: Assumed, habits: 
     let horizon = policy.horizon.max(residence).as_secs_f64();
     let bars = [Bars::new(f64::from(policy.tests()), policy.alpha, horizon).whole, (1.0 / policy.beta).ln()];
     let warm_up = policy.warm_up.as_secs_f64();
+    // The chances of failing add up, at most (Boole).
+    let joint = 1.0 - (1.0 - JOINT) / policy.rules.iter().filter(|rule| is_proof(rule)).count().max(1) as f64;
     let of = |(rule, habit): (&Rule, &Habit)| {
         let traffic = Traffic {
             canary: assumed.rps * assumed.weight * habit.seen,
             stable: assumed.rps * (1.0 - assumed.weight) * habit.seen,
             design_effect: assumed.design_effect,
+            likeness: habit.likeness.unwrap_or(0.0),
             measured: true,
             users: (assumed.users * assumed.weight).max(1.0),
             heaviest: assumed.heaviest,
         };
-        let none = Forecast { rollback: [None; 2], promote: [None; 2] };
+        let none = Forecast { rollback: [None; 2], promote: [None; 2], joint: None };
         if traffic.canary <= 0.0 || traffic.stable <= 0.0 {
             return none;
         }
         let late = if matches!(rule.stat, Stat::Rate) { 0.0 } else { warm_up } + assumed.answer_s;
-        let after = |times: [Option<f64>; 2]| times.map(|t| t.map(|t| t + late));
-        let ask = |question: &Question, ticks: Ticks| after(POWERS.map(|p| plan::seconds(traffic, question, ticks, p)));
+        let ask = |question: &Question, ticks: Ticks, power: f64| {
+            plan::seconds(traffic, question, ticks, power).map(|t| t + late)
+        };
+        let told = |[rollback, promote]: [Question; 2], [soon, later]: [Ticks; 2]| Forecast {
+            rollback: POWERS.map(|power| ask(&rollback, soon, power)),
+            promote: POWERS.map(|power| ask(&promote, later, power)),
+            joint: ask(&promote, later, joint),
+        };
         match (rule.stat, &habit.found) {
             (Stat::Rate, Found::Bad(p)) => {
-                let [rollback, promote] = rate(rule, *p, bars);
                 let ticks = |first_s| Ticks { first_s, first_for_s: FAST_S, then_s: 1.0 };
-                Forecast { rollback: ask(&rollback, ticks(0.25)), promote: ask(&promote, ticks(1.0)) }
+                told(rate(rule, *p, bars), [ticks(0.25), ticks(1.0)])
             }
             (Stat::Quantile(q), found) => {
-                let Some([rollback, promote]) = share(rule, q, found, bars) else { return none };
+                let Some(questions) = share(rule, q, found, bars) else { return none };
                 let ticks = Ticks { first_s: 1.0, first_for_s: (FAST_S - warm_up).max(0.0), then_s: 2.0 };
-                Forecast { rollback: ask(&rollback, ticks), promote: ask(&promote, ticks) }
+                told(questions, [ticks; 2])
             }
             (Stat::Mean, Found::Scores { level, deviation }) => {
-                let [rollback, promote] = means(rule, traffic, [*level, *deviation], bars);
-                Forecast { rollback: after(rollback), promote: after(promote) }
+                let powers = [POWERS[0], POWERS[1], joint];
+                let [rollback, promote] =
+                    means(rule, traffic, [*level, *deviation], bars, powers).map(|of| of.map(|t| t.map(|t| t + late)));
+                let of = |[some, most, _]: [Option<f64>; 3]| [some, most];
+                Forecast { rollback: of(rollback), promote: of(promote), joint: promote[2] }
             }
             _ => none,
         }
     };
     policy.rules.iter().zip(habits).map(of).collect()
+}
+
+/// Whether an advance waits for this rule's evidence. A default gate whose source is silent is not required; one that is heard
+/// is: all count but those of scores.
+#[must_use]
+pub fn is_proof(rule: &Rule) -> bool {
+    !rule.is_alarm()
+        && matches!(rule.stat, Stat::Rate | Stat::Quantile(_) | Stat::Mean)
+        && (rule.required || !rule.metric.is_score())
 }
 
 /// The two questions of a rate rule: worse by the rollback margin, and equal.
@@ -223,7 +254,13 @@ fn share(rule: &Rule, q: f64, found: &Found, bars: [f64; 2]) -> Option<[Question
 }
 
 /// The same of a mean: the time at which the score is to be expected to pass, with so much chance.
-fn means(rule: &Rule, traffic: Traffic, [level, deviation]: [f64; 2], bars: [f64; 2]) -> [[Option<f64>; 2]; 2] {
+fn means(
+    rule: &Rule,
+    traffic: Traffic,
+    [level, deviation]: [f64; 2],
+    bars: [f64; 2],
+    powers: [f64; 3],
+) -> [[Option<f64>; 3]; 2] {
     let scale = if matches!(rule.metric, Metric::Quality) || level <= 0.0 { 1.0 } else { 1.0 / level };
     let off = |margin: Margin| match margin {
         Margin::Absolute(by) => by.abs() * scale,
@@ -236,11 +273,11 @@ fn means(rule: &Rule, traffic: Traffic, [level, deviation]: [f64; 2], bars: [f64
     let kept = 1.0 - traffic.heaviest.clamp(0.0, 0.9);
     let users = (traffic.users * kept).max(1.0);
     if users < mean::FEWEST_USERS {
-        return [[None; 2]; 2];
+        return [[None; 3]; 2];
     }
     let least = mean::FEWEST / traffic.canary.min(traffic.stable);
     [0, 1].map(|i| {
-        POWERS.map(|power| {
+        powers.map(|power| {
             let z = plan::normal_quantile(power);
             let n = |t: f64| traffic.canary * kept * t;
             let low = |t: f64| gains[i] * n(t) - z * (each * n(t)).sqrt();
@@ -264,7 +301,7 @@ mod tests {
         let (plain, busy) = (of(assumed), of(Assumed { rps: 200.0, ..assumed }));
         for ((rule, plain), busy) in policy.rules.iter().zip(&plain).zip(&busy) {
             if rule.stat == Stat::Zero {
-                assert_eq!(*plain, Forecast { rollback: [None; 2], promote: [None; 2] });
+                assert_eq!(*plain, Forecast { rollback: [None; 2], promote: [None; 2], joint: None });
                 continue;
             }
             for (slow, quick) in plain.promote.iter().zip(busy.promote) {

@@ -21,8 +21,12 @@ pub struct Traffic {
     pub canary: f64,
     /// The comparator's exposures a second.
     pub stable: f64,
-    /// How much less than independent exposures are, 1 at least: evidence is divided by it.
+    /// How much less than independent exposures are, 1 at least: evidence is divided by it. Where it comes of users that stay
+    /// as they are, `likeness` says it better.
     pub design_effect: f64,
+    /// How alike the exposures of one user are for good (intraclass correlation, 0 to 1; Kish 1965). Their design effect grows
+    /// with the exposures of each, and the arm's users may be better or worse than others by luck, for the whole stage.
+    pub likeness: f64,
     /// It is measured as exposures come ([`cluster::design_effect`], 1.3 at first), and not known from the start.
     pub measured: bool,
     /// The canary's users in the stage, as many equal ones as they are worth.
@@ -66,50 +70,81 @@ struct Walk {
     variance: f64,
 }
 
-/// What strata of this length tell, were `question` true.
-fn walk(traffic: Traffic, question: &Question, alternative: f64, tick_s: f64) -> Walk {
-    let told = |n_c: f64, n_s: f64| {
+/// Users' luck is taken at so many quantiles of the normal distribution.
+const LUCKS: usize = 101;
+
+/// What strata of one length tell, as sums over their possible counts: of log evidence `a · p + b` a stratum, where `p` is the
+/// canary's share in truth, and of its variance.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tells {
+    /// Seconds that a stratum lasts on average.
+    lasts: f64,
+    a: f64,
+    b: f64,
+    aa: f64,
+    ab: f64,
+    bb: f64,
+    own_canary: f64,
+    own_stable: f64,
+}
+
+impl Tells {
+    /// Strata of `tick_s`, with evidence for `alternative` against what `question` wants ruled out.
+    fn of(traffic: Traffic, question: &Question, alternative: f64, tick_s: f64) -> Self {
+        let mut this = Self::default();
+        let (mean_c, mean_s) = (traffic.canary * tick_s, traffic.stable * tick_s);
+        if mean_c > MANY {
+            this.lasts = tick_s;
+            this.add(question, alternative, mean_c, mean_s, 1.0);
+            return this;
+        }
+        let none = (-mean_c).exp();
+        let most = (JOINED_S / tick_s).ceil().max(1.0) as u32;
+        for joined in 1..=most {
+            let before = none.powi(joined as i32 - 1);
+            this.lasts += tick_s * before;
+            for (n_c, p_c) in poisson(mean_c).filter(|(n, _)| *n > 0.0) {
+                let mean_s = mean_s * f64::from(joined);
+                if mean_s > MANY {
+                    this.add(question, alternative, n_c, mean_s, before * p_c);
+                } else {
+                    poisson(mean_s)
+                        .for_each(|(n_s, p_s)| this.add(question, alternative, n_c, n_s, before * p_c * p_s));
+                }
+            }
+            if before < 1e-6 {
+                break;
+            }
+        }
+        this
+    }
+
+    fn add(&mut self, question: &Question, alternative: f64, n_c: f64, n_s: f64, chance: f64) {
         if n_c <= 0.0 || n_s <= 0.0 {
-            return (0.0, 0.0); // without a comparator the nearest null is the alternative
+            return; // without a comparator the nearest null is the alternative
         }
         let line = Line { stable: 1.0, canary: question.times, delta: question.plus, share: n_c / (n_c + n_s) };
         let pair = Pair { stable: question.stable, canary: alternative };
         let w = Weights::new(pair, proportion::nearest_null(pair, line));
-        let moments = |p: f64, bad: f64, good: f64| (p * bad + (1.0 - p) * good, p * (1.0 - p) * (bad - good).powi(2));
-        let canary = moments(question.canary, w.canary_bad, w.canary_good);
-        let stable = moments(question.stable, w.stable_bad, w.stable_good);
-        (n_c * canary.0 + n_s * stable.0, n_c * canary.1 + n_s * stable.1)
-    };
-    let (mean_c, mean_s) = (traffic.canary * tick_s, traffic.stable * tick_s);
-    if mean_c > MANY {
-        let (mean, variance) = told(mean_c, mean_s);
-        return Walk { drift: mean / tick_s, variance: variance / tick_s };
+        let stable = question.stable;
+        let a = n_c * (w.canary_bad - w.canary_good);
+        let b = n_c * w.canary_good + n_s * (stable * w.stable_bad + (1.0 - stable) * w.stable_good);
+        self.a += chance * a;
+        self.b += chance * b;
+        self.aa += chance * a * a;
+        self.ab += chance * a * b;
+        self.bb += chance * b * b;
+        self.own_canary += chance * n_c * (w.canary_bad - w.canary_good).powi(2);
+        self.own_stable += chance * n_s * stable * (1.0 - stable) * (w.stable_bad - w.stable_good).powi(2);
     }
-    let none = (-mean_c).exp();
-    let most = (JOINED_S / tick_s).ceil().max(1.0) as u32;
-    let (mut lasts, mut sum, mut square, mut variance) = (0.0, 0.0, 0.0, 0.0);
-    for joined in 1..=most {
-        let before = none.powi(joined as i32 - 1);
-        lasts += tick_s * before;
-        for (n_c, p_c) in poisson(mean_c).filter(|(n, _)| *n > 0.0) {
-            let mut tell = |n_s: f64, p: f64| {
-                let (mean, own) = told(n_c, n_s);
-                sum += p * mean;
-                square += p * mean * mean;
-                variance += p * own;
-            };
-            let mean_s = mean_s * f64::from(joined);
-            if mean_s > MANY {
-                tell(mean_s, before * p_c);
-            } else {
-                poisson(mean_s).for_each(|(n_s, p_s)| tell(n_s, before * p_c * p_s));
-            }
-        }
-        if before < 1e-6 {
-            break;
-        }
+
+    /// Were this the canary's share.
+    fn walk(&self, p: f64) -> Walk {
+        let sum = self.a * p + self.b;
+        let square = self.aa * p * p + 2.0 * self.ab * p + self.bb;
+        let own = self.own_canary * p * (1.0 - p) + self.own_stable;
+        Walk { drift: sum / self.lasts, variance: (own + square - sum * sum) / self.lasts }
     }
-    Walk { drift: sum / lasts, variance: (variance + square - sum * sum) / lasts }
 }
 
 /// The counts that matter of a Poisson distribution, and their chances.
@@ -126,18 +161,21 @@ fn poisson(mean: f64) -> impl Iterator<Item = (f64, f64)> {
 /// Seconds after which the evidence has passed its bar with chance `power`; none if it never will.
 #[must_use]
 pub fn seconds(traffic: Traffic, question: &Question, ticks: Ticks, power: f64) -> Option<f64> {
-    let early: Vec<Walk> = question.alternatives.iter().map(|a| walk(traffic, question, *a, ticks.first_s)).collect();
-    let late: Vec<Walk> = question.alternatives.iter().map(|a| walk(traffic, question, *a, ticks.then_s)).collect();
-    let speed = |of: &[Walk], i: usize| of[i].drift;
-    let best = (0..late.len()).max_by(|a, b| speed(&late, *a).total_cmp(&speed(&late, *b)))?;
+    let tells: Vec<Tells> =
+        question.alternatives.iter().map(|a| Tells::of(traffic, question, *a, ticks.then_s)).collect();
+    let late: Vec<Walk> = tells.iter().map(|tells| tells.walk(question.canary)).collect();
+    let best = (0..late.len()).max_by(|a, b| late[*a].drift.total_cmp(&late[*b].drift))?;
     let ahead = late[best].drift;
     if !(ahead > 1e-12 && ahead.is_finite()) {
         return None;
     }
-    let effect = traffic.design_effect.max(1.0);
+    let effect = |t: f64| match traffic.likeness {
+        0.0 => traffic.design_effect.max(1.0),
+        likeness => 1.0 + likeness * (traffic.canary * t / traffic.users.max(1.0) - 1.0).max(0.0),
+    };
     let divisor = |t: f64| {
         let variance = traffic.stable * t * question.stable * (1.0 - question.stable);
-        if traffic.measured { cluster::design_effect(effect * variance, variance) } else { effect }
+        if traffic.measured { cluster::design_effect(effect(t) * variance, variance) } else { effect(t) }
     };
     // Where the mean of all alternatives passes the bar, the best one stands here.
     let mixed = |t: f64| {
@@ -145,10 +183,18 @@ pub fn seconds(traffic: Traffic, question: &Question, ticks: Ticks, power: f64) 
         proportion::log_mean_exp(&logs)
     };
     let alone = bisect(question.bar / ahead * 1e-3, |t| mixed(t) > question.bar)? * ahead;
-    let chance = |t: f64| {
+    // The walks of arms with more and less luck: each as likely as the other.
+    let first = Tells::of(traffic, question, question.alternatives[best], ticks.first_s);
+    let walks: Vec<[Walk; 2]> = lucks(traffic, question).map(|p| [first.walk(p), tells[best].walk(p)]).collect();
+    // What users' luck does not explain is as of independent exposures.
+    let spread = if traffic.likeness > 0.0 { 1.0 } else { traffic.design_effect.max(1.0) };
+    let chance_of = |[early, late]: &[Walk; 2], t: f64| {
         let (first, rest) = (t.min(ticks.first_for_s), (t - ticks.first_for_s).max(0.0));
-        let drift = early[best].drift * first + late[best].drift * rest;
-        let variance = effect * (early[best].variance * first + late[best].variance * rest);
+        let drift = early.drift * first + late.drift * rest;
+        if drift <= 0.0 {
+            return 0.0;
+        }
+        let variance = spread * (early.variance * first + late.variance * rest);
         // Evidence is looked at after each stratum and has gone past its bar by then: 0.583 σ on average (Siegmund 1985).
         let step = if t > ticks.first_for_s { ticks.then_s } else { ticks.first_s };
         let bar = alone * divisor(t)
@@ -156,7 +202,20 @@ pub fn seconds(traffic: Traffic, question: &Question, ticks: Ticks, power: f64) 
             + 0.583 * (variance / t * step).sqrt();
         passed(t, bar * t / drift, bar * bar / (variance / t))
     };
+    let chance = |t: f64| walks.iter().map(|walks| chance_of(walks, t)).sum::<f64>() / walks.len() as f64;
     bisect(alone / ahead * 1e-3, |t| chance(t) >= power)
+}
+
+/// The canary's share as its users' luck may have it.
+fn lucks(traffic: Traffic, question: &Question) -> impl Iterator<Item = f64> {
+    let p = question.canary;
+    let users = [traffic.users, traffic.users * traffic.stable / traffic.canary].map(|users| users.max(1.0));
+    let sigma = (traffic.likeness * p * (1.0 - p) * (1.0 / users[0] + 1.0 / users[1])).sqrt();
+    let of = if sigma > 0.0 { LUCKS } else { 1 };
+    (0..of).map(move |i| {
+        let z = if of == 1 { 0.0 } else { normal_quantile((i as f64 + 0.5) / of as f64) };
+        (p + z * sigma).clamp(p * 0.05, 1.0 - (1.0 - p) * 0.05)
+    })
 }
 
 /// The evidence that leaves with the worst user: what the heaviest brings, or the luckiest of all.
@@ -246,8 +305,15 @@ fn log_normal_cdf(x: f64) -> f64 {
 mod tests {
     use super::*;
 
-    const TRAFFIC: Traffic =
-        Traffic { canary: 10.0, stable: 30.0, design_effect: 1.0, measured: false, users: 1e9, heaviest: 0.0 };
+    const TRAFFIC: Traffic = Traffic {
+        canary: 10.0,
+        stable: 30.0,
+        design_effect: 1.0,
+        likeness: 0.0,
+        measured: false,
+        users: 1e9,
+        heaviest: 0.0,
+    };
     const TICKS: Ticks = Ticks { first_s: 1.0, first_for_s: 300.0, then_s: 1.0 };
 
     fn dice(state: &mut u64) -> f64 {
@@ -345,6 +411,9 @@ mod tests {
         assert!((plain / doubled - 2.0).abs() < 0.15, "{plain} s and {doubled} s");
         let clustered = ask(Traffic { design_effect: 2.0, ..TRAFFIC }, &question).unwrap();
         assert!((clustered / plain - 2.0).abs() < 0.15, "{plain} s and {clustered} s");
+        let alike = |likeness, users| ask(Traffic { likeness, users, ..TRAFFIC }, &question);
+        assert!(alike(0.01, 1_000.0).unwrap() > plain && alike(0.02, 1_000.0) > alike(0.01, 1_000.0));
+        assert_eq!(alike(0.05, 10.0), None, "ten users who stay as they are prove nothing of others, however long");
         let few = ask(Traffic { users: 20.0, heaviest: 0.2, ..TRAFFIC }, &question).unwrap();
         assert!(few > 1.2 * plain, "{plain} s and {few} s");
     }

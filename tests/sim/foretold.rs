@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serin::judge::forecast::{Assumed, Found, Habit, forecast};
-use serin::judge::{Policy, Rule};
+use serin::judge::forecast::{Assumed, Found, Habit, forecast, is_proof};
+use serin::judge::{Judge, Policy, Rule, Stage};
+use serin::names::Mono;
 
 use super::exact::quantile;
 use super::harm::Harm;
 use super::kinds::{STEADY, Traffic};
 use super::run::{Trial, many};
+use super::traffic::{Times, World};
 
 /// One comparison.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +124,14 @@ pub const CASES: [Case; 10] = {
     ]
 };
 
+/// As how many equal users these are, and the share of the heaviest that chance gave to the canary.
+fn shares(traffic: Traffic) -> (f64, f64) {
+    let shares: Vec<f64> = (1..=traffic.users).map(|rank| (rank as f64).powf(-traffic.zipf)).collect();
+    let (sum, squares) = (shares.iter().sum::<f64>(), shares.iter().map(|share| share * share).sum::<f64>());
+    let heaviest = (0..).zip(&shares).map(|(rank, share)| (1.0 - traffic.weight).powi(rank) * share / sum).sum();
+    (sum * sum / squares, heaviest)
+}
+
 /// Runs one comparison.
 pub fn row(case: Case, seed: u64, stages: usize, threads: usize) -> Option<Row> {
     let mut rule = Rule::gate(case.gate)?;
@@ -141,20 +151,16 @@ pub fn row(case: Case, seed: u64, stages: usize, threads: usize) -> Option<Row> 
     };
     let mut policy = Policy { rules: vec![rule], min_requests: 0, min_users: 0.0, ..Policy::default() };
     policy.min_stage = Duration::ZERO;
-    let shares: Vec<f64> = (1..=traffic.users).map(|rank| (rank as f64).powf(-traffic.zipf)).collect();
-    let (sum, squares) = (shares.iter().sum::<f64>(), shares.iter().map(|share| share * share).sum::<f64>());
-    let weight = traffic.weight;
-    // The heaviest that chance gave to the canary.
-    let heaviest: f64 = (0..).zip(&shares).map(|(rank, share)| (1.0 - weight).powi(rank) * share / sum).sum();
+    let (users, heaviest) = shares(traffic);
     let assumed = Assumed {
         rps: traffic.rate,
-        weight,
-        users: sum * sum / squares,
+        weight: traffic.weight,
+        users,
         heaviest,
         design_effect: 1.1,
         answer_s: if case.gate == "quality_mean" { 40.0 } else { 4.0 },
     };
-    let foretold = forecast(&policy, Duration::from_secs(3_600), assumed, &[Habit { seen, found }]);
+    let foretold = forecast(&policy, Duration::from_secs(3_600), assumed, &[Habit { seen, found, likeness: None }]);
     let harmed = case.harm != Harm::NONE;
     let foretold = foretold.first().map(|of| if harmed { of.rollback } else { of.promote })?;
     let trial = Trial {
@@ -173,4 +179,36 @@ pub fn row(case: Case, seed: u64, stages: usize, threads: usize) -> Option<Row> 
     times.resize(stages, f64::INFINITY);
     let at = |power| quantile(&times, power);
     Some(Row { foretold: [foretold[0]?, foretold[1]?], simulated: [at(0.8), at(0.95)] })
+}
+
+/// What `plan` says of every rule of a policy at this traffic, as `serin plan --trace` would from twice `half_s` of stable
+/// alone: the time at which all gates of an equal canary are proven, with 90 % chance together, and the slowest of them.
+/// Infinite where one never is.
+pub fn proofs(policy: &Arc<Policy>, traffic: Traffic, half_s: f64, seed: u64) -> (f64, String) {
+    let times = Times { stage: f64::INFINITY, onset: f64::INFINITY };
+    let mut world = World::new(traffic, Harm::NONE, times, seed, 0);
+    let mut judge = Judge::new(Arc::clone(policy), Mono(0));
+    while world.now() < 2.0 * half_s {
+        world.step().facts.iter().for_each(|fact| judge.observe(fact));
+        let at = Mono::from_seconds(world.now());
+        if world.now().fract() == 0.0 {
+            judge.tick(at);
+        }
+        if world.now() == half_s {
+            judge.enter_stage(Stage { weight: 0.01, residence: Duration::ZERO, samples: 0 }, at);
+        }
+    }
+    let (users, heaviest) = shares(traffic);
+    let habits: Vec<Habit> = judge
+        .habits(traffic.rate * half_s / users)
+        .into_iter()
+        .zip(&policy.rules)
+        .map(|(habit, rule)| habit.unwrap_or_else(|| Habit::assumed(rule)))
+        .collect();
+    let assumed =
+        Assumed { rps: traffic.rate, weight: traffic.weight, users, heaviest, design_effect: 1.1, answer_s: 5.0 };
+    let foretold = forecast(policy, policy.min_stage, assumed, &habits);
+    let proofs = policy.rules.iter().zip(foretold).filter(|(rule, _)| is_proof(rule));
+    let times = proofs.map(|(rule, of)| (of.joint.unwrap_or(f64::INFINITY), rule.name.to_string()));
+    times.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serin::judge::{Judge, Policy, Stage, Verdict};
+use serin::judge::{Judge, Lack, Policy, Stage, Verdict};
 use serin::names::Mono;
 
 use super::harm::Harm;
@@ -42,6 +42,8 @@ pub struct Result {
     pub rule: String,
     pub reason: String,
     pub pass: Option<f64>,
+    /// What the verdict said five minutes into the stage: seconds to the last proof that was missing.
+    pub expected: Option<f64>,
     pub rivals: [Option<f64>; 3],
     pub told: Option<f64>,
     /// Answers and users harmed by the judge's rollback (in flight then included), and answers by the rivals'.
@@ -86,6 +88,13 @@ pub fn stage(policy: &Arc<Policy>, trial: &Trial, seed: u64, label: u64, between
                         result.canary_requests = world.canary_arrivals;
                     }
                     Verdict::Advance { .. } if result.pass.is_none() => result.pass = Some(now - times.stage),
+                    Verdict::Hold { missing, .. } if now == times.stage + 300.0 => {
+                        let expected = missing.iter().filter_map(|missing| match missing.lack {
+                            Lack::Proof { eta_s, .. } => eta_s,
+                            _ => None,
+                        });
+                        result.expected = expected.reduce(f64::max);
+                    }
                     _ => {}
                 }
             }
