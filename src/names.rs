@@ -85,6 +85,67 @@ name_type!(
     VersionName
 );
 
+/// The writing of an answer, as a class of letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Script {
+    /// Latin letters without marks, or nearly.
+    Latin,
+    /// Latin letters of which some carry marks.
+    Accented,
+    /// Cyrillic.
+    Cyrillic,
+    /// Arabic and Hebrew.
+    Arabic,
+    /// Devanagari and its kin.
+    Indic,
+    /// Han without kana.
+    Han,
+    /// Japanese.
+    Kana,
+    /// Korean.
+    Hangul,
+    /// Any other.
+    Other,
+}
+
+impl Script {
+    /// All of them.
+    pub const ALL: [Script; 9] = [
+        Script::Latin,
+        Script::Accented,
+        Script::Cyrillic,
+        Script::Arabic,
+        Script::Indic,
+        Script::Han,
+        Script::Kana,
+        Script::Hangul,
+        Script::Other,
+    ];
+
+    /// Position in [`Script::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The word in gates and traces.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Script::Latin => "latin",
+            Script::Accented => "accented",
+            Script::Cyrillic => "cyrillic",
+            Script::Arabic => "arabic",
+            Script::Indic => "indic",
+            Script::Han => "han",
+            Script::Kana => "kana",
+            Script::Hangul => "hangul",
+            Script::Other => "other",
+        }
+    }
+}
+
 /// A point on the monotonic clock: nanoseconds since an origin (`clock::Clock` says which).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]

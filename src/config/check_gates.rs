@@ -8,10 +8,10 @@ use super::fault::{Place, nearest};
 use super::model_rollout::{Evaluator, Query};
 use super::raw;
 use super::read::{At, Named, Scalar, Text};
-use crate::judge::{Comparator, Direction, Margin, Metric, On, Policy, Rule, Stat};
+use crate::judge::{Comparator, Direction, Margin, Metric, On, Policy, Rule, Stat, drift};
 
 /// All metrics of a gate but `score:NAME` and `prometheus:NAME`.
-pub(crate) const METRICS: [&str; 25] = [
+pub(crate) const METRICS: [&str; 29] = [
     "error_rate",
     "timeout_rate",
     "throttled_rate",
@@ -37,6 +37,10 @@ pub(crate) const METRICS: [&str; 25] = [
     "thumbs_down_rate",
     "escalation_rate",
     "safety_violations",
+    "drift_length",
+    "drift_refusal",
+    "drift_tools",
+    "drift_language",
 ];
 
 impl Check<'_, '_> {
@@ -77,7 +81,13 @@ impl Check<'_, '_> {
         }
         let gates = gates.unwrap_or_default().0;
         if !gates.is_empty() {
-            policy.rules = gates.into_iter().filter_map(|(name, raw)| self.gate(&name, &raw, queries)).collect();
+            policy.rules = gates
+                .into_iter()
+                .flat_map(|(name, raw)| match drift::rules(&name.value) {
+                    Some(rules) => self.drift(&name, &raw, rules),
+                    None => self.gate(&name, &raw, queries).into_iter().collect(),
+                })
+                .collect();
         }
         policy.with_stall()
     }
@@ -129,6 +139,28 @@ impl Check<'_, '_> {
         rule.on = self.choice(raw.on.as_ref(), &[("rollback", On::Rollback), ("hold", On::Hold)], On::Rollback);
         rule.stale = self.duration(raw.stale.as_ref(), Duration::from_secs(1), rule.stale);
         Some(rule)
+    }
+
+    /// A gate of drift: its margins hold to either side, for each of its rules.
+    fn drift(&mut self, name: &At<String>, raw: &raw::Gate, mut rules: Vec<Rule>) -> Vec<Rule> {
+        let Some(mut first) = rules.first().cloned() else { return rules };
+        let bounds = [raw.limit.as_ref().map(|at| &at.place), raw.floor.as_ref().map(|at| &at.place)];
+        let times = [raw.stale.as_ref().map(|at| &at.place), raw.direction.as_ref().map(|at| &at.place)];
+        for place in bounds.into_iter().chain(times).flatten() {
+            self.sink.fault(place, "means nothing for drift, of which neither side is worse", "take it out");
+        }
+        self.margins(&name.value, raw, &mut first);
+        for at in [&raw.promote, &raw.rollback].into_iter().flatten() {
+            if first.stat == Stat::Rate && at.value.0.trim_end().ends_with('%') {
+                self.sink.fault(&at.place, "is relative: shares are compared in percentage points", "write \"+10pp\"");
+            }
+        }
+        let on = self.choice(raw.on.as_ref(), &[("rollback", On::Rollback), ("hold", On::Hold)], On::Hold);
+        for rule in &mut rules {
+            let side = |margin| if rule.direction == Direction::Lower { drift::mirrored(margin) } else { margin };
+            (rule.promote, rule.rollback, rule.on) = (side(first.promote), side(first.rollback), on);
+        }
+        rules
     }
 
     /// Which side is worse: for scores and queries the user's choice, for the rest the metric's nature.

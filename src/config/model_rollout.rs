@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use super::model::TlsVersion;
 use super::secret::Secret;
 use crate::judge::{Metric, Policy};
-use crate::names::{RolloutName, VersionName};
+use crate::names::{RolloutName, Script, VersionName};
 use crate::rollout::{Plan, Registration};
 use crate::split::Weight;
 use crate::wire::{Protocol, Rewrite, SafetyRules};
@@ -76,6 +76,12 @@ impl Rollout {
     #[must_use]
     pub fn judges_shapes(&self) -> bool {
         self.judges(&Metric::SchemaInvalid)
+    }
+
+    /// Whether a gate compares the writing of answers.
+    #[must_use]
+    pub fn judges_languages(&self) -> bool {
+        Script::ALL.into_iter().any(|script| self.judges(&Metric::Script(script)))
     }
 
     /// Whether a gate asks how often an answer is asked for again.

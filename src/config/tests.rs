@@ -333,7 +333,42 @@ fn margins_become_those_of_the_policy() {
 #[test]
 fn every_metric_of_the_interface_is_a_gate() {
     for metric in check_gates::METRICS {
-        assert!(crate::judge::Rule::gate(metric).is_some(), "{metric}");
+        let drift = crate::judge::drift::rules(metric).is_some_and(|rules| rules.len() >= 2);
+        assert!(drift || crate::judge::Rule::gate(metric).is_some(), "{metric}");
+    }
+    assert!(crate::judge::drift::GATES.iter().all(|gate| check_gates::METRICS.contains(gate)));
+}
+
+#[test]
+fn a_gate_of_drift_has_its_margins_to_either_side_and_holds() {
+    use crate::judge::Margin::{Absolute, Relative};
+    let rules = |gate: &str, body: &str| {
+        let text = GOOD.replace("gates.error_rate", &format!("gates.{gate}"));
+        let text = text.replace("rollback = \"+0.5pp\"\npromote = \"+0.1pp\"", body);
+        parse_with(&text).map(|config| config.rollouts[0].policy.rules.clone())
+    };
+    let length = rules("drift_length", "promote = \"+25%\"\nrollback = \"+50%\"").unwrap();
+    let margins: Vec<_> = length.iter().map(|rule| (&*rule.name, rule.promote, rule.rollback)).take(2).collect();
+    assert_eq!(
+        margins,
+        [
+            ("drift_length/longer", Relative(1.25), Relative(1.5)),
+            ("drift_length/shorter", Relative(0.75), Relative(0.5))
+        ]
+    );
+    let language = rules("drift_language", "rollback = \"+50pp\"\non = \"rollback\"").unwrap();
+    let drift = language.iter().filter(|rule| rule.name.starts_with("drift_language/"));
+    assert!(drift.clone().count() == 9 && drift.clone().all(|rule| rule.rollback == Absolute(0.5)));
+    assert!(drift.clone().all(|rule| rule.on == crate::judge::On::Rollback));
+    assert!(length.iter().take(2).all(|rule| rule.on == crate::judge::On::Hold));
+    for (gate, body, says) in [
+        ("drift_tools", "limit = 0.5", "means nothing for drift"),
+        ("drift_tools", "rollback = \"+50%\"", "percentage points"),
+        ("drift_length", "rollback = \"+5pp\"", "is no rate"),
+        ("drift_length", "direction = \"lower\"", "means nothing for drift"),
+    ] {
+        let faults = rules(gate, body).unwrap_err().to_string();
+        assert!(faults.contains(says), "{faults}");
     }
 }
 

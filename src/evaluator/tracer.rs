@@ -383,7 +383,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::judge::replay::{Speaker, replay_heard};
     use crate::judge::{End, Flags, Metric, Outcome, Rule, Stat};
-    use crate::names::{Arm, Wall};
+    use crate::names::{Arm, Script, Wall};
 
     const POLICY: &str = r#"
 [evaluator]
@@ -563,6 +563,7 @@ stat = "zero"
                     tool_called: dice.chance(0.2),
                     ..Flags::default()
                 },
+                script: dice.chance(0.3).then_some(Script::Han),
             };
             let lost = dice.chance(0.01);
             let scored = dice.chance(0.3);

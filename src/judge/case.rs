@@ -6,6 +6,7 @@ use crate::stats::quantile::{self, Tail};
 use crate::stats::sketch::{self, Sketch};
 
 use super::contest::{Boundary, Contest, Reading, Terms};
+use super::drift;
 use super::means::Means;
 use super::policy::{Direction, Margin, Metric, Rule, Stat};
 use super::users::{History, Offsets, Repeats};
@@ -294,9 +295,9 @@ impl Case {
         }
     }
 
-    /// One exposure of a rate rule.
-    pub(super) fn rate(&mut self, exposure: Exposure, bad: bool) {
-        let counted = bad && exposure.drawn && self.repeats.counts(exposure.user, exposure.known);
+    /// One exposure of a rate rule. Of faults, those that one user has in a storm count once.
+    pub(super) fn rate(&mut self, exposure: Exposure, bad: bool, fault: bool) {
+        let counted = bad && exposure.drawn && (!fault || self.repeats.counts(exposure.user, exposure.known));
         let Exposure { canary, slot, .. } = exposure;
         let rho = self.offsets.of(slot);
         if exposure.soft
@@ -430,6 +431,7 @@ impl Case {
             Stat::Zero => None,
             Stat::Breaches(_) => self.lack_of_query(rule),
             Stat::Mean => self.lack_of_mean(rule, bar, elapsed_s),
+            Stat::Rate if drift::is_without_room(self, rule) => None,
             Stat::Rate | Stat::Quantile(_) => self.lack_of_share(bar, elapsed_s),
         }
     }

@@ -465,7 +465,7 @@ impl Judge {
                         let exposure = self.exposure(flight, canary, at, false);
                         let case = &mut self.state.cases[i];
                         case.seen += 1;
-                        case.rate(exposure, bad);
+                        case.rate(exposure, bad, rule.metric.is_fault());
                     }
                 }
                 Stat::Quantile(_) | Stat::Mean if success => {
@@ -532,7 +532,7 @@ impl Judge {
                 (Stat::Mean, Some(means)) if drawn => means.add(canary, exposure.slot, value, warm),
                 (Stat::Rate, _) => {
                     let bad = (value >= 0.5) != (rule.metric == Metric::EvalPass);
-                    case.rate(exposure, bad);
+                    case.rate(exposure, bad, rule.metric.is_fault());
                 }
                 (Stat::Quantile(_), _) => {
                     for lane in Lane::ALL {

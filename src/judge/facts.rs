@@ -1,6 +1,6 @@
 //! What the judge is told: starts, first bytes, ends, late scores and query results, in the order in which they become known.
 
-use crate::names::{Arm, Mono};
+use crate::names::{Arm, Mono, Script};
 
 use super::policy::Metric;
 
@@ -94,6 +94,8 @@ pub struct End {
     pub cost_nano: Option<u64>,
     /// What was seen in the answer.
     pub flags: Flags,
+    /// The writing of its text, where that was looked at and told.
+    pub script: Option<Script>,
 }
 
 impl End {
@@ -108,6 +110,7 @@ impl End {
             tokens_out: None,
             cost_nano: None,
             flags: Flags::default(),
+            script: None,
         }
     }
 }

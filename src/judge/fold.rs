@@ -18,7 +18,7 @@ const SHARED_SHARE: f64 = 0.3;
 const SHARED_LEAST: u64 = 8;
 const SHARED_NS: u64 = 60_000_000_000;
 /// First bytes of a checkpoint: what it is, and its form.
-const MAGIC: &[u8] = b"serin-judge-2\n";
+const MAGIC: &[u8] = b"serin-judge-3\n";
 
 /// Why a checkpoint cannot be taken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

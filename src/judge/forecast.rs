@@ -88,6 +88,7 @@ impl Habit {
     pub fn assumed(rule: &Rule) -> Self {
         let found = match (rule.stat, &rule.metric) {
             (Stat::Rate, Metric::EvalPass) => Found::Bad(0.1),
+            (Stat::Rate, metric) if !metric.is_fault() => Found::Bad(0.5),
             (Stat::Rate, _) => Found::Bad(0.01),
             (Stat::Mean, Metric::Quality | Metric::Score(_)) => Found::Scores { level: 0.8, deviation: 0.15 },
             (Stat::Mean, _) => Found::Scores { level: 1.0, deviation: 0.8 },

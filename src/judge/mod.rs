@@ -7,6 +7,7 @@ mod breaker;
 mod case;
 mod contest;
 mod court;
+pub mod drift;
 mod events;
 mod facts;
 mod flight;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::facts::{End, Outcome};
+use crate::names::Script;
 
 /// Everything that a judge needs to know before it starts. Frozen while a stage runs.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -177,6 +178,12 @@ pub enum Metric {
     Prometheus(Arc<str>),
     /// Answers that have not the shape that their request declares (a share of those that were held against one).
     SchemaInvalid,
+    /// Answers that call tools (a share of successes): neither better nor worse.
+    ToolCall,
+    /// Answers in this writing (a share of successes whose writing was told).
+    Script(Script),
+    /// All others, of those of which the metric speaks.
+    Not(Arc<Metric>),
 }
 
 impl Metric {
@@ -198,6 +205,12 @@ impl Metric {
     #[must_use]
     pub fn is_score(&self) -> bool {
         matches!(self, Metric::Quality | Metric::EvalPass | Metric::ThumbsDown | Metric::Escalation | Metric::Score(_))
+    }
+
+    /// Whether a bad event of it is a fault, which comes in storms when a caller tries again; else it is a class of answers.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        !matches!(self, Metric::ToolCall | Metric::Script(_) | Metric::Not(_))
     }
 
     /// Whether its value is an age: bad is known as soon as the age passes the limit.

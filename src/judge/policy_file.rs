@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::policy::{Comparator, Direction, ErrorStatuses, Margin, Metric, On, Policy, Rule, Stat};
+use crate::names::Script;
 
 /// Why a policy file is no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,11 +176,17 @@ fn metric(name: &str) -> Option<Metric> {
         "empty" => Metric::Empty,
         "regeneration" => Metric::Regeneration,
         "schema_invalid" => Metric::SchemaInvalid,
+        "tool_call" => Metric::ToolCall,
         "quality" => Metric::Quality,
         "eval_pass" => Metric::EvalPass,
         "thumbs_down" => Metric::ThumbsDown,
         "escalation" => Metric::Escalation,
         "safety" => Metric::Safety,
+        other if other.starts_with("not:") => Metric::Not(metric(other.strip_prefix("not:")?)?.into()),
+        other if other.starts_with("script:") => {
+            let name = other.strip_prefix("script:")?;
+            Metric::Script(Script::ALL.into_iter().find(|script| script.as_str() == name)?)
+        }
         other => Metric::Score(other.strip_prefix("score:")?.into()),
     })
 }

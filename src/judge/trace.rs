@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::names::{Arm, Mono};
+use crate::names::{Arm, Mono, Script};
 
 use super::facts::{End, Fact, Flags, Outcome};
 use super::policy::Metric;
@@ -60,6 +60,8 @@ pub struct Line<'a> {
     outcome: Option<Outcome>,
     #[serde(default)]
     flags: Option<Flags>,
+    #[serde(default)]
+    script: Option<Script>,
     #[serde(default)]
     drawn: Option<bool>,
     #[serde(default)]
@@ -359,6 +361,7 @@ impl Line<'_> {
             tokens_out: self.tokens.map(|tokens| tokens.max(0.0) as u64),
             cost_nano: self.cost.map(|dollars| (dollars.max(0.0) * 1e9).round() as u64),
             flags,
+            script: self.script,
         }
     }
 }

@@ -339,6 +339,9 @@ fn told(end: &End, derived: Option<u64>) -> String {
     if let Some(nano) = end.cost_nano {
         put(&mut text, format_args!(r#","cost":{}"#, decimal(nano, 9)));
     }
+    if let Some(script) = end.script {
+        put(&mut text, format_args!(r#","script":"{}""#, script.as_str()));
+    }
     if end.flags != Flags::default() {
         text += r#","flags":{"#;
         let mut first = true;
@@ -474,6 +477,7 @@ mod tests {
                 tokens_out: (next() % 2 == 0).then(|| next() % (1 << 53)),
                 cost_nano: (next() % 2 == 0).then(|| next() % (1 << 51)),
                 flags: Flags { cut: next() % 2 == 0, safety: next() % 2 == 0, ..Flags::default() },
+                script: (next() % 2 == 0).then(|| crate::names::Script::ALL[next() as usize % 9]),
             };
             // Any number that is one.
             let mut number = || loop {

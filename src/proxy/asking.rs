@@ -74,7 +74,7 @@ impl Asking {
     /// Listens to a body that is about to go up; `None` where no gate wants to know of it.
     #[must_use]
     pub fn of(routed: &Routed, method: &Method, body: &mut UpBody) -> Option<Self> {
-        if !routed.rollout().fixed.asks.any() || *method != Method::POST {
+        if !routed.rollout().fixed.asks.of_requests() || *method != Method::POST {
             return None;
         }
         match body {

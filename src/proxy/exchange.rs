@@ -266,6 +266,7 @@ impl Exchange {
                     schema_checked: success && facts.schema_valid.is_some(),
                     schema_invalid: success && facts.schema_valid == Some(false),
                 },
+                script: facts.script,
             };
             self.worker.tell(self.routed.rollout().fixed.slot, Fact::End { id: self.id, at: now, end });
         }

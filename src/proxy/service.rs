@@ -432,7 +432,7 @@ fn downward(
         reader.expect(schema);
     }
     let transcript = exchange.sampling.as_ref().and_then(|sampling| sampling.transcript());
-    reader.screen(rollout.fixed.config.safety.rules.as_ref(), transcript);
+    reader.screen(rollout.fixed.config.safety.rules.as_ref(), transcript, rollout.fixed.asks.script);
     exchange.head(parts.status, now, reader);
     exchange.look_at(&parts.headers);
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;

@@ -108,6 +108,7 @@ impl Builder {
         let seed = Unit::new(b"conversations").map_or(0, |unit| unit.hash(self.seed(rollout, "turn")));
         Asks {
             schema: rollout.judges_shapes(),
+            script: rollout.judges_languages(),
             turns: rollout.judges_regenerations().then(|| self.memory(&rollout.name, turns)),
             turn_seed: seed,
         }

@@ -67,11 +67,13 @@ pub struct Fixed {
     pub targets: [Target; 3],
 }
 
-/// What the gates of a rollout want to know of request bodies. Where they want nothing, nothing is looked at.
+/// What the gates of a rollout want to know of bodies beside the usual facts. Where they want nothing, nothing is looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Asks {
     /// The shape that an answer is to have.
     pub schema: bool,
+    /// The writing of answers.
+    pub script: bool,
     /// Which turns of conversations were asked.
     pub turns: Option<Arc<Memory>>,
     /// The seed of their fingerprints.
@@ -79,9 +81,9 @@ pub struct Asks {
 }
 
 impl Asks {
-    /// Whether there is anything to look for.
+    /// Whether there is anything to look for in requests.
     #[must_use]
-    pub const fn any(&self) -> bool {
+    pub const fn of_requests(&self) -> bool {
         self.schema || self.turns.is_some()
     }
 }

@@ -1,6 +1,6 @@
 //! What a reader finds out about one answer.
 
-use crate::names::Mono;
+use crate::names::{Mono, Script};
 
 /// What the rollout's config says its endpoints speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -142,6 +142,8 @@ pub struct Facts {
     pub filtered: bool,
     /// A safety rule of the rollout was broken by what the answer says.
     pub rule_broken: bool,
+    /// The writing of what the answer says, where it was asked for and there were letters enough.
+    pub script: Option<Script>,
     /// A whole answer without content, tool call or refusal.
     pub empty: bool,
     /// The body is, or ends in, an error.

@@ -29,6 +29,7 @@ mod safety;
 mod said;
 mod scan;
 pub mod schema;
+mod script;
 mod sse;
 mod tally;
 

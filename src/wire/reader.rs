@@ -95,13 +95,14 @@ impl Reader {
         }
     }
 
-    /// Watches what the answer says for broken rules, and writes it down, where this reader looks at the bytes at all.
-    pub fn screen(&mut self, rules: Option<&SafetyRules>, transcript: Option<Transcript>) {
-        if rules.is_none() && transcript.is_none() {
+    /// Watches what the answer says for broken rules, writes it down, and tells its writing (`script`), where this reader
+    /// looks at the bytes at all.
+    pub fn screen(&mut self, rules: Option<&SafetyRules>, transcript: Option<Transcript>, script: bool) {
+        if rules.is_none() && transcript.is_none() && !script {
             return;
         }
         if let Tap::Plain(plain) | Tap::Waiting(plain, _) = &mut self.tap {
-            let screen = Screen::new(rules.cloned(), transcript);
+            let screen = Screen::new(rules.cloned(), transcript, script);
             *plain = Plain::Screened(Box::new((screen, std::mem::take(plain))));
         }
     }
@@ -247,7 +248,8 @@ impl Plain {
             Plain::Document(document) => document.finish(ending),
             Plain::Screened(both) => {
                 let (screen, plain) = *both;
-                Facts { rule_broken: screen.finish(), ..plain.finish(ending, owed, now) }
+                let (rule_broken, script) = screen.finish();
+                Facts { rule_broken, script, ..plain.finish(ending, owed, now) }
             }
         }
     }

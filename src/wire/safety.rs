@@ -12,6 +12,8 @@ use std::sync::Arc;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use super::said::Said;
+use super::script::Letters;
+use crate::names::Script;
 
 /// Bytes of text that are searched at once.
 const BLOCK: usize = 4 << 10;
@@ -94,14 +96,17 @@ impl Transcript {
 pub(crate) struct Screen {
     rules: Option<SafetyRules>,
     transcript: Option<Transcript>,
+    /// Where the writing is to be told.
+    letters: Option<Letters>,
     said: Said,
     block: Vec<u8>,
     violated: bool,
 }
 
 impl Screen {
-    pub(crate) fn new(rules: Option<SafetyRules>, transcript: Option<Transcript>) -> Self {
-        Self { rules, transcript, said: Said::default(), block: Vec::new(), violated: false }
+    pub(crate) fn new(rules: Option<SafetyRules>, transcript: Option<Transcript>, letters: bool) -> Self {
+        let letters = letters.then(Letters::default);
+        Self { rules, transcript, letters, said: Said::default(), block: Vec::new(), violated: false }
     }
 
     /// Bytes of memory kept.
@@ -111,14 +116,17 @@ impl Screen {
 
     /// Plain bytes of the answer pass. After a violation there is nothing more to find.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        let Self { rules, transcript, said, block, violated } = self;
+        let Self { rules, transcript, letters, said, block, violated } = self;
         let rules = rules.as_ref().filter(|_| !*violated);
-        if rules.is_none() && transcript.is_none() {
+        if rules.is_none() && transcript.is_none() && letters.is_none() {
             return;
         }
         said.feed(bytes, |mut text| {
             if let Some(transcript) = transcript {
                 transcript.push(text);
+            }
+            if let Some(letters) = letters {
+                letters.feed(text);
             }
             let Some(rules) = rules else { return };
             while !text.is_empty() {
@@ -133,10 +141,10 @@ impl Screen {
         });
     }
 
-    /// Whether the answer broke a rule.
-    pub(crate) fn finish(mut self) -> bool {
+    /// Whether the answer broke a rule, and its writing.
+    pub(crate) fn finish(mut self) -> (bool, Option<Script>) {
         self.violated |= self.rules.is_some_and(|rules| !self.block.is_empty() && rules.set.is_match(&self.block));
-        self.violated
+        (self.violated, self.letters.and_then(|letters| letters.script()))
     }
 }
 
@@ -157,10 +165,10 @@ mod tests {
                 format!("data: {{\"choices\":[{{\"delta\":{{\"content\":{part}}}}}]}}\n\n")
             })
             .collect();
-        let mut screen = Screen::new(Some(rules()), None);
+        let mut screen = Screen::new(Some(rules()), None, false);
         stream.as_bytes().chunks(chunk).for_each(|bytes| screen.feed(bytes));
         assert!(screen.kept() < 16 << 10, "{}", screen.kept());
-        screen.finish()
+        screen.finish().0
     }
 
     #[test]
@@ -183,9 +191,9 @@ mod tests {
 
     #[test]
     fn only_what_is_said_is_looked_at() {
-        let mut screen = Screen::new(Some(rules()), None);
+        let mut screen = Screen::new(Some(rules()), None, false);
         screen.feed(b"data: {\"model\":\"verboten\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n");
-        assert!(!screen.finish());
+        assert!(!screen.finish().0);
     }
 
     #[test]

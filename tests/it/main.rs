@@ -4,6 +4,7 @@
 mod asking;
 mod cohort_stages;
 mod corpus;
+mod drift;
 mod exposure;
 mod failures;
 mod feedback;
