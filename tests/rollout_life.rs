@@ -35,6 +35,7 @@ impl<'a> Life<'a> {
             gates: "g".to_owned(),
             policy: None,
             drill_every: None,
+            confirm: std::sync::Arc::default(),
             register: None,
         };
         let now = Now { mono: Mono(1), wall: Wall(1_795_168_800_000) };

@@ -276,7 +276,13 @@ fn of_notices(cx: &Context) -> Vec<MetricFamily> {
     for (place, value) in counts.lost() {
         count(&mut lost, &[("at", place)], value as f64);
     }
-    vec![told, waiting, oldest, lost]
+    let mut calls =
+        family("serin_hook_calls_total", "Calls of confirm gates and other hooks, by answer.", MetricType::COUNTER);
+    for ((rollout, hook, called), value) in counts.calls() {
+        let labels = [("rollout", rollout.as_str()), ("hook", hook.as_str()), ("result", called.as_str())];
+        count(&mut calls, &labels, value as f64);
+    }
+    vec![told, waiting, oldest, lost, calls]
 }
 
 /// Gate results and their words.

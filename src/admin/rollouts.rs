@@ -144,6 +144,7 @@ fn unjudged(cx: &Context, rollout: &snapshot::Rollout) -> RolloutView {
         gates: Vec::new(),
         exposed: Exposed::default(),
         drill: None,
+        confirm: None,
         register: None,
         heartbeat_age_s: 0.0,
         allowed: if runs { vec!["abort"] } else { Vec::new() },

@@ -232,6 +232,7 @@ pub fn view(phase: &'static str, weight: f64) -> RolloutView {
         gates: vec![gate("error_rate", "ratio", GateResult::Pass), gate("latency_p99", "ms", GateResult::Inconclusive)],
         exposed: Exposed { users: 1_284, requests: 41_207, cost_usd: 112.4, ..Exposed::default() },
         drill: None,
+        confirm: None,
         register: None,
         heartbeat_age_s: 0.2,
         allowed: vec!["promote", "pause", "set weight", "step-back", "extend", "abort", "drill"],

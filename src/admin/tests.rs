@@ -745,6 +745,7 @@ pub(super) fn decided(reason: &str) -> crate::rollout::Record {
         gates: "h".into(),
         policy: None,
         drill_every: None,
+        confirm: std::sync::Arc::default(),
         register: None,
     };
     Record {

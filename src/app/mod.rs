@@ -4,6 +4,7 @@
 pub mod demo;
 mod drill;
 pub mod error;
+mod hooks;
 mod notices;
 pub mod offline;
 pub mod plan;

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use super::error::StartError;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::evaluator::{Board, Heartbeat, Notifier, RolloutView, ToLog};
+use crate::evaluator::{Board, Heartbeat, Mailbox, Notifier, RolloutView, ToLog};
 use crate::journal::{Body, Journal};
 use crate::judge::{GateReport, GateResult, Margin, Rule, Stat};
 use crate::notify::{self, Counts, Gate, Handle, Opened, Seen, Tuning, teller};
@@ -23,17 +23,19 @@ pub(super) struct Parts<'a> {
     pub board: &'a Board,
     pub heartbeat: &'a Heartbeat,
     pub journal: &'a Journal,
+    pub mailbox: &'a Mailbox,
     pub clock: &'a Clock,
     pub seed: u64,
 }
 
-/// Tells the log, and then the receivers.
-struct ToReceivers(Handle);
+/// Tells the log, then the receivers, then the hooks.
+struct ToReceivers(Handle, notify::hooks::Handle);
 
 impl Notifier for ToReceivers {
     fn tell(&mut self, notice: &Notice) {
         ToLog.tell(notice);
         self.0.tell(notice);
+        self.1.tell(notice);
     }
 }
 
@@ -63,7 +65,8 @@ pub(super) fn start(parts: &Parts<'_>) -> Result<Started, StartError> {
         let views = posted.rollouts.iter().filter(|view| name.is_none_or(|name| view.name == name));
         views.filter_map(|view| config.rollout(&view.name).map(|rollout| see(view, rollout))).collect()
     };
-    let (handle, threads) = notify::spawn(notify::Parts {
+    let (hooks, hooking) = super::hooks::start(parts, &counts)?;
+    let (handle, mut threads) = notify::spawn(notify::Parts {
         opened,
         missed,
         clock: parts.clock.clone(),
@@ -80,7 +83,8 @@ pub(super) fn start(parts: &Parts<'_>) -> Result<Started, StartError> {
         tuning: Tuning::default(),
         counts: Arc::clone(&counts),
     })?;
-    Ok((Box::new(ToReceivers(handle)), counts, threads))
+    threads.push(hooking);
+    Ok((Box::new(ToReceivers(handle, hooks)), counts, threads))
 }
 
 /// What the journal has and the outbox never heard of, of rollouts that it knows: a crash came between.

@@ -101,6 +101,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
         board: &board,
         heartbeat: &heartbeat,
         journal: &journal,
+        mailbox: &mailbox,
         clock,
         seed: u64::from_le_bytes(seed),
     })?;

@@ -330,7 +330,9 @@ impl Asking<'_> {
 fn key(rollout: &Rollout) -> String {
     let stage = rollout.stage.as_ref().map(|stage| stage.index);
     let latched = rollout.latch.is_some();
-    format!("{} {} {stage:?} {latched} {:?}", rollout.phase, rollout.weight, rollout.paused)
+    let held: Vec<&str> =
+        rollout.confirm.iter().flat_map(|confirm| &confirm.holds).map(|held| held.gate.as_str()).collect();
+    format!("{} {} {stage:?} {latched} {:?} {held:?}", rollout.phase, rollout.weight, rollout.paused)
 }
 
 /// The exit code of a rollout that has ended: 0 all on the canary (or nothing runs), 3 rolled back or aborted.

@@ -149,6 +149,15 @@ pub fn one(rollout: &Rollout, paint: Paint) -> String {
             field(&mut out, name, text);
         }
     }
+    for (confirm, held) in
+        rollout.confirm.iter().flat_map(|confirm| confirm.holds.iter().map(move |held| (confirm, held)))
+    {
+        field(
+            &mut out,
+            "held by",
+            &format!("{} ({}, asked since {}): {}", held.gate, confirm.hook, confirm.since, held.why),
+        );
+    }
     if let Some(register) = &rollout.register {
         field(&mut out, "register", &registered(register));
         if let Some(changed) = &register.changed {

@@ -27,8 +27,28 @@ pub struct Rollout {
     pub exposed: Exposed,
     pub drill: Option<Drill>,
     pub register: Option<Register>,
+    pub confirm: Option<Confirm>,
     pub heartbeat_age_s: f64,
     pub allowed: Vec<String>,
+}
+
+/// What is asked before a rise.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields of the admin API, described there")]
+pub struct Confirm {
+    pub hook: String,
+    pub since: String,
+    pub holds: Vec<Held>,
+}
+
+/// A gate that holds.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields of the admin API, described there")]
+pub struct Held {
+    pub gate: String,
+    pub why: String,
 }
 
 /// The version's entry in the register.

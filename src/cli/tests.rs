@@ -447,3 +447,18 @@ fn a_journals_signatures_are_checked_with_the_keys_that_are_given() {
     let (_, _, err) = verify(&dir.path().join("gone.pem"), Output::Human);
     assert!(err.contains("gone.pem: No such file"), "{err}");
 }
+
+#[tokio::test]
+async fn a_gate_that_holds_is_said_with_since_when_and_why_and_is_a_transition_of_its_own() {
+    let mut held = rollout();
+    held["why"] = json!("ready; confirm-promotion holds: board answered 403 (asked since 14:02 UTC)");
+    held["confirm"] = json!({"hook": "confirm-promotion", "since": "2026-11-20T14:02:11Z",
+        "holds": [{"gate": "board", "why": "answered 403"}]});
+    let text = screen::one(&read(held.clone()), Paint(false));
+    let line = "  held by     board (confirm-promotion, asked since 2026-11-20T14:02:11Z): answered 403\n";
+    assert!(text.contains(line), "{text}");
+    let admin = serving(vec![(200, rollout()), (200, held.clone()), (200, held), in_phase("completed", 100.0)]).await;
+    let (code, out, err) = run("status chat", &admin).await;
+    assert_eq!((code, out.lines().count()), (ExitCode::SUCCESS, 3), "{out}{err}");
+    assert!(out.lines().nth(1).unwrap().contains("confirm-promotion holds: board answered 403"), "{out}");
+}

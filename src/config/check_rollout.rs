@@ -147,6 +147,7 @@ impl Check<'_, '_> {
             references: wanted.unwrap_or(scored),
             remembers: wanted.unwrap_or(true) && limits.feedback_ids > 0,
         };
+        let confirm = self.confirms(raw.confirm.unwrap_or_default());
         let register = self.register(raw.register, risk, canary.as_ref(), &policy);
         Some(Rollout {
             name: RolloutName::new(name.value.as_str()),
@@ -173,6 +174,7 @@ impl Check<'_, '_> {
             evaluator,
             queries,
             register: register.map(Arc::new),
+            confirm,
             contact: raw.contact.map(|at| at.value.0),
         })
     }

@@ -1,6 +1,7 @@
 //! Text in, valid `Config` out: every fault of a file at once, secrets hidden, nothing half-applied.
 
 pub mod check;
+mod check_confirm;
 mod check_gates;
 mod check_notify;
 mod check_plan;
@@ -26,9 +27,9 @@ pub use model::{
     ServerTls, SigningKey, Store, TRIGGER_ACTIONS, TlsVersion, Token, Trigger,
 };
 pub use model_rollout::{
-    Baseline, Cohort, CohortTo, Condition, Ejection, Endpoint, Evaluator, Exposure, Fallback, Feedback, HealthCheck,
-    HostMode, HostRule, HttpVersion, Jwt, JwtKeys, OnSpent, Pattern, Pool, Prices, Query, Rollout, Route, Safety,
-    SampleText, Samples, Scheme, Subject, Test, Timeouts, Trace, UnitList, UnitSource, UpstreamTls, Version,
+    Baseline, Cohort, CohortTo, Condition, ConfirmHook, Ejection, Endpoint, Evaluator, Exposure, Fallback, Feedback,
+    HealthCheck, HostMode, HostRule, HttpVersion, Jwt, JwtKeys, OnSpent, Pattern, Pool, Prices, Query, Rollout, Route,
+    Safety, SampleText, Samples, Scheme, Subject, Test, Timeouts, Trace, UnitList, UnitSource, UpstreamTls, Version,
 };
 pub use secret::Secret;
 pub use waiting::waiting;

@@ -12,7 +12,7 @@ use super::model::TlsVersion;
 use super::secret::Secret;
 use crate::judge::{Metric, Policy};
 use crate::names::{RolloutName, Script, VersionName};
-use crate::rollout::{Plan, Registration};
+use crate::rollout::{Hook, Plan, Registration};
 use crate::split::Weight;
 use crate::wire::{Protocol, Rewrite, SafetyRules};
 
@@ -67,6 +67,8 @@ pub struct Rollout {
     pub queries: Vec<Query>,
     /// The canary's entry in the register.
     pub register: Option<Arc<Registration>>,
+    /// Whom to ask before a rise, whether to roll back, and who is told of each event.
+    pub confirm: Vec<Arc<ConfirmHook>>,
     /// Whom to ask about this release; told with every notice.
     pub contact: Option<String>,
 }
@@ -92,6 +94,37 @@ impl Rollout {
 
     fn judges(&self, metric: &Metric) -> bool {
         self.evaluator.enabled && self.canary.is_some() && self.policy.rules.iter().any(|rule| rule.metric == *metric)
+    }
+}
+
+/// `[rollouts.NAME.confirm.NAME]`: a webhook by one of Flagger's names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfirmHook {
+    /// The key under `confirm`.
+    pub name: String,
+    /// When it is called.
+    pub hook: Hook,
+    /// Where it is called.
+    pub url: Secret,
+    /// Signs the calls.
+    pub secret: Option<Secret>,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// How often it is asked while its answer is wanted.
+    pub every: Duration,
+    /// What its receiver knows as the namespace.
+    pub namespace: String,
+    /// What its receiver is told besides; may hold a token.
+    pub metadata: Vec<(String, Secret)>,
+    /// PEM authorities of an `https://` receiver instead of the machine's.
+    pub ca: Option<PathBuf>,
+}
+
+impl ConfirmHook {
+    /// How long a yes is good for: two of its calls may fail before it is no yes any more.
+    #[must_use]
+    pub fn valid(&self) -> Duration {
+        self.every.saturating_mul(3).saturating_add(self.timeout)
     }
 }
 

@@ -133,6 +133,7 @@ tables! {
         canary: Version,
         baseline: Baseline,
         register: Register,
+        confirm: Named<Confirm>,
         plan: Plan,
         evaluator: Evaluator,
         gates: Named<Gate>,
@@ -274,6 +275,17 @@ tables! {
         owner: At<Text>,
         contacts: Many<At<Text>>,
         shadow_evidence: Many<At<Text>>,
+    }
+    /// `[rollouts.NAME.confirm.NAME]`
+    Confirm {
+        r#type: At<Text>,
+        url: At<Hidden>,
+        secret: At<Hidden>,
+        timeout: At<Text>,
+        every: At<Text>,
+        namespace: At<Text>,
+        metadata: Named<At<Hidden>>,
+        ca: At<File>,
     }
     /// `[rollouts.NAME.plan]`
     Plan {

@@ -312,6 +312,7 @@ mod tests {
             gates: Vec::new(),
             exposed: Exposed::default(),
             drill: None,
+            confirm: None,
             register: None,
             heartbeat_age_s: 0.0,
             allowed: Vec::new(),

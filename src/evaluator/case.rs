@@ -14,7 +14,7 @@ use crate::journal::Failure;
 use crate::judge::{Fact, Policy, Verdict};
 use crate::measure::Recorder;
 use crate::names::{Arm, Mono, RolloutName};
-use crate::rollout::{Effect, GateNumbers, Numbers, State, Terms};
+use crate::rollout::{ConfirmGate, Effect, GateNumbers, Numbers, State, Terms};
 use crate::snapshot::{Fixed, Latch, Runtime};
 use crate::split::OpenCohorts;
 
@@ -220,7 +220,12 @@ pub fn terms(config: &config::Rollout) -> Terms {
         policy: Some(Arc::clone(&config.policy)),
         drill_every: config.evaluator.drill_every,
         register: config.register.clone(),
+        confirm: config.confirm.iter().map(|hook| gate(hook)).collect(),
     }
+}
+
+fn gate(hook: &config::ConfirmHook) -> ConfirmGate {
+    ConfirmGate { name: hook.name.clone(), hook: hook.hook, valid: hook.valid() }
 }
 
 /// SHA-256 of the policy as JSON: what the journal holds against later changes of the gates.

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::Duration;
 
 use super::view::RolloutView;
-use crate::names::RolloutName;
+use crate::names::{RolloutName, VersionName};
 use crate::rollout::{Actor, Verb};
 use crate::snapshot::Prepared;
 
@@ -77,6 +77,8 @@ pub enum Ask {
     Reload(Reload),
     /// A drill has ended.
     Drilled(Drilled),
+    /// A confirm gate, or a rollback hook, has answered.
+    Confirmed(Confirmed),
     /// The process ends.
     End,
     /// Wake up and look: something was published by others (a latch of the guard or of the admin's own abort).
@@ -103,6 +105,21 @@ pub struct Drilled {
     pub took: Duration,
     /// What failed, when it did.
     pub failed: Option<String>,
+}
+
+/// What a hook has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Whose.
+    pub rollout: RolloutName,
+    /// Which hook, by its name in the file.
+    pub gate: String,
+    /// About which version.
+    pub version: VersionName,
+    /// About which generation.
+    pub generation: u64,
+    /// Yes, or why not.
+    pub answer: Result<(), String>,
 }
 
 /// A score that came by the feedback API, already matched to an arm.

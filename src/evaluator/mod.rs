@@ -17,5 +17,5 @@ pub mod view;
 
 pub use effects::{Notifier, ToLog, World};
 pub use heartbeat::Heartbeat;
-pub use mailbox::{Answer, Ask, Command, Drilled, Letter, Mailbox, Refused, Reload};
+pub use mailbox::{Answer, Ask, Command, Confirmed, Drilled, Letter, Mailbox, Refused, Reload};
 pub use view::{Board, RolloutView};

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::case::Case;
 use super::view::{
-    Approvals, ArmView, Arms, DrillView, EndpointsView, LatchView, PausedView, RegisterView, RolloutView, Share,
-    StageView,
+    Approvals, ArmView, Arms, ConfirmView, DrillView, EndpointsView, HeldView, LatchView, PausedView, RegisterView,
+    RolloutView, Share, StageView,
 };
 use crate::judge::{Outcome, Verdict};
 use crate::measure::Sums;
 use crate::names::{Arm, Wall};
-use crate::rollout::{Now, Phase, State, Terms, machine, register};
+use crate::rollout::{Now, Phase, Question, State, Terms, confirm, machine, register};
 
 /// The picture of a case now.
 #[must_use]
@@ -50,10 +50,24 @@ pub fn paint(case: &Case, now: Now, heartbeat_age: Duration) -> RolloutView {
             took_ms: drill.took.as_secs_f64() * 1e3,
             failed: drill.failed.clone(),
         }),
+        confirm: confirm::question(state, &case.terms).map(asked),
         register: registered(state, &case.terms),
         heartbeat_age_s: heartbeat_age.as_secs_f64(),
         allowed: machine::allowed(state, &case.terms),
     }
+}
+
+fn asked(question: Question) -> ConfirmView {
+    let holds = question.held.into_iter().map(|(gate, why)| HeldView { gate, why });
+    ConfirmView { hook: question.hook.as_str(), since: question.since.rfc3339(), holds: holds.collect() }
+}
+
+/// The gates that hold and since when, in a sentence; empty where none does.
+fn held(state: &State, terms: &Terms) -> String {
+    let held = confirm::question(state, terms).filter(|question| !question.held.is_empty());
+    held.map_or_else(String::new, |question| {
+        format!("{} (asked since {})", confirm::words(&question), hour(question.since))
+    })
 }
 
 /// The entry that is frozen, or the file's.
@@ -73,7 +87,10 @@ fn why(case: &Case, now: Now) -> String {
     let weight = state.weight.percent();
     let since = state.entered_at.map(|at| format!(" since {}", hour(at))).unwrap_or_default();
     match state.phase {
-        Phase::Idle => "not started: everybody is on stable".to_owned(),
+        Phase::Idle => match held(state, &case.terms) {
+            held if held.is_empty() => "not started: everybody is on stable".to_owned(),
+            held => format!("not started: everybody is on stable; {held}"),
+        },
         Phase::RolledBack => match &state.latch {
             Some(latch) => format!("rolled back by {}: {}; a person must clear it", latch.actor, latch.reason),
             None => "rolled back; a person must clear it".to_owned(),
@@ -92,6 +109,7 @@ fn why(case: &Case, now: Now) -> String {
                 Some("approval") => "proven; waits for an approval".to_owned(),
                 Some("register") => "proven; waits, because the file's digest is not the registered one".to_owned(),
                 Some("drill") => "proven; waits for a drill that succeeds".to_owned(),
+                Some("confirm") => format!("ready; {}", held(state, &case.terms)),
                 Some("group") => "proven; waits for the others of its group".to_owned(),
                 Some("hours") => "proven; waits for the hours in which it may rise".to_owned(),
                 Some(_) => match &case.verdict {

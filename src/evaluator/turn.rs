@@ -10,7 +10,7 @@ use super::effects::{self, World};
 use super::exposure::{self, Seen};
 use super::guard::{BREAKER, Batch};
 use super::heartbeat::Heartbeat;
-use super::mailbox::{Answer, Ask, Command, Drilled, Letter, Refused, Reload};
+use super::mailbox::{Answer, Ask, Command, Confirmed, Drilled, Letter, Refused, Reload};
 use super::picture;
 use super::view::Board;
 use crate::config::OnSpent;
@@ -209,6 +209,12 @@ impl Evaluator {
                     self.end_drill(at, ended, now);
                 }
             }
+            Ask::Confirmed(said) => {
+                let Confirmed { rollout, gate, version, generation, answer } = said;
+                if let Some(at) = self.cases.iter().position(|c| c.name == rollout) {
+                    self.apply_quietly(at, Event::Confirmed { gate, version, generation, answer }, now);
+                }
+            }
             Ask::Scores(scores) => {
                 for score in scores {
                     if let Some(case) = self.cases.iter_mut().find(|c| c.name == score.rollout) {
@@ -273,6 +279,7 @@ impl Evaluator {
             return Ok(());
         }
         let fell = state.latch.is_some() && from.latch.is_none();
+        case.changed |= !state.confirm.shows_as(&from.confirm);
         effects::carry_out(case, &mut self.world, state, effects, now.mono).map_err(Refused::Unavailable)?;
         if std::mem::take(&mut case.drill_asked) {
             self.begin_drill(at, now);

@@ -49,6 +49,8 @@ pub struct RolloutView {
     pub exposed: Exposed,
     /// The last rehearsal of a rollback.
     pub drill: Option<DrillView>,
+    /// What somebody outside is asked before it may rise; null where nothing is.
+    pub confirm: Option<ConfirmView>,
     /// The version's entry in the register.
     pub register: Option<RegisterView>,
     /// Seconds since the evaluator last finished a turn.
@@ -66,6 +68,26 @@ pub struct DrillView {
     pub took_ms: f64,
     /// What failed, when it did.
     pub failed: Option<String>,
+}
+
+/// What is asked before a rise.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConfirmView {
+    /// The hook, by Flagger's name.
+    pub hook: &'static str,
+    /// Since when its answer is waited for, RFC 3339.
+    pub since: String,
+    /// The gates that hold; empty once all have opened.
+    pub holds: Vec<HeldView>,
+}
+
+/// A gate that holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct HeldView {
+    /// Its name.
+    pub gate: String,
+    /// Why.
+    pub why: String,
 }
 
 /// A version's entry in the register.

@@ -27,6 +27,7 @@ impl Source {
             gates: "g".to_owned(),
             policy: None,
             drill_every: None,
+            confirm: std::sync::Arc::default(),
             register: None,
         };
         Self { state: State::initial(&terms), terms, at: 0 }

@@ -7,16 +7,44 @@ use std::sync::{Mutex, PoisonError};
 use super::message::Kind;
 use super::outbox::Outcome;
 use crate::names::Wall;
+use crate::rollout::Hook;
 
 /// Shared by the notices' thread, which writes, and the scrape. Never on a request's path.
 #[derive(Debug, Default)]
 pub struct Counts {
     told: Mutex<BTreeMap<(String, Kind, Outcome), u64>>,
     waiting: Mutex<Vec<Waiting>>,
+    calls: Mutex<BTreeMap<(String, Hook, Called), u64>>,
     /// Notices that found no room on their way to the notices' thread.
     pub unheard: AtomicU64,
     /// Changes of the outbox that did not reach the disk.
     pub unwritten: AtomicU64,
+}
+
+/// What became of a call of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Called {
+    /// 2xx.
+    Yes,
+    /// Any other status.
+    No,
+    /// No answer.
+    Failed,
+    /// An event that found no room.
+    Dropped,
+}
+
+impl Called {
+    /// The label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Called::Yes => "yes",
+            Called::No => "no",
+            Called::Failed => "failed",
+            Called::Dropped => "dropped",
+        }
+    }
 }
 
 /// What waits for one receiver.
@@ -48,6 +76,19 @@ impl Counts {
     pub fn count(&self, target: &str, kind: Kind, result: Outcome) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         *told.entry((target.to_owned(), kind, result)).or_default() += 1;
+    }
+
+    /// Counts a call of a rollout's hook.
+    pub fn call(&self, rollout: &str, hook: Hook, called: Called) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        *calls.entry((rollout.to_owned(), hook, called)).or_default() += 1;
+    }
+
+    /// Calls of hooks so far, by rollout.
+    #[must_use]
+    pub fn calls(&self) -> Vec<((String, Hook, Called), u64)> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.iter().map(|(key, count)| (key.clone(), *count)).collect()
     }
 
     /// Replaces what waits.

@@ -7,6 +7,7 @@
 pub mod alertmanager;
 pub mod counts;
 pub mod courier;
+pub mod hooks;
 pub mod http;
 pub mod lane;
 pub mod mail;
@@ -28,7 +29,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod trials;
 
-pub use counts::{Counts, Told};
+pub use counts::{Called, Counts, Told};
 pub use courier::{Handle, Parts, Tuning, spawn};
 pub use message::{Alert, Fact, Gate, Kind, Message, Severity};
 pub use store::{Opened, open};

@@ -36,6 +36,7 @@ impl Life {
             gates: "6a".repeat(32),
             policy: None,
             drill_every: None,
+            confirm: Arc::default(),
             register: Some(Arc::new(Registration {
                 version: VersionName::new("gpt-large-0711"),
                 digest: format!("sha256:{}", "9f".repeat(32)),

@@ -62,6 +62,17 @@ pub enum Event {
         /// What failed, when it did.
         failed: Option<String>,
     },
+    /// A confirm gate, or a rollback hook, has answered.
+    Confirmed {
+        /// Which.
+        gate: String,
+        /// About which version.
+        version: VersionName,
+        /// About which generation.
+        generation: u64,
+        /// Yes, or why not.
+        answer: Result<(), String>,
+    },
     /// Every rollout of the group is ready: the barrier is open for this one step.
     Barrier,
     /// A rollout of the same group was rolled back or aborted.

@@ -48,6 +48,7 @@ impl Group {
                     gates: "g".to_owned(),
                     policy: None,
                     drill_every: None,
+                    confirm: std::sync::Arc::default(),
                     register: None,
                 }
             })

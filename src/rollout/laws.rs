@@ -36,6 +36,7 @@ fn terms(plan: Option<Plan>) -> Terms {
         gates: "g1".to_owned(),
         policy: None,
         drill_every: None,
+        confirm: std::sync::Arc::default(),
         register: None,
     }
 }

@@ -13,7 +13,7 @@ use crate::rollout::event::{Event, Now, Verb};
 use crate::rollout::moves::Draft;
 use crate::rollout::record::Decision;
 use crate::rollout::state::{Lacking, Phase, Proof, State, Terms};
-use crate::rollout::{drill, exposure, file, register, verbs};
+use crate::rollout::{confirm, drill, exposure, file, register, verbs};
 
 /// What a step answers: the next state with what to do, or why nothing changed.
 pub type Outcome = Result<(State, Vec<Effect>), Refusal>;
@@ -55,6 +55,9 @@ pub fn step(terms: &Terms, state: &State, event: Event, now: Now) -> Outcome {
             }
         }
         Event::Exposure { spent, stops } => exposure::exposure(draft, spent, stops),
+        Event::Confirmed { gate, version, generation, answer } => {
+            confirm::answered(draft, &gate, &version, generation, answer)
+        }
         Event::NewVersion(version) => file::new_version(draft, version)?,
         Event::CanaryRemoved => file::canary_removed(draft),
         Event::PromotedInConfig => file::promoted(draft)?,
@@ -107,8 +110,8 @@ pub const fn possible_beside(phase: Phase, verb: Verb) -> bool {
     }
 }
 
-/// What the present stage waits for: `residence`, `samples`, `gates`, `approval`, `register`, `drill`, `hours`, `group`,
-/// or nothing.
+/// What the present stage waits for: `residence`, `samples`, `gates`, `approval`, `register`, `drill`, `hours`,
+/// `confirm`, `group`, or nothing.
 #[must_use]
 pub fn waits_for(state: &State, terms: &Terms, at: Wall) -> Option<&'static str> {
     let plan = state.plan.as_ref()?;
@@ -135,6 +138,8 @@ pub fn waits_for(state: &State, terms: &Terms, at: Wall) -> Option<&'static str>
         "drill"
     } else if calendar::may_rise(plan.hours.as_ref(), &plan.freezes, at).is_err() {
         "hours"
+    } else if confirm::holds(state, terms) {
+        "confirm"
     } else if state.at_barrier {
         "group"
     } else {
@@ -195,6 +200,11 @@ fn tick(mut draft: Draft<'_>) -> (State, Vec<Effect>) {
     if drill::is_due(&draft.state, draft.terms, draft.now.wall) {
         return (draft.state, vec![Effect::Drill]);
     }
+    // Whether a release may begin is asked before anybody begins it, so that the answer is there.
+    let may_start = draft.state.phase == Phase::Idle && allowed(&draft.state, draft.terms).contains(&"start");
+    if may_start && draft.state.version.is_some() {
+        draft.confirmed(confirm::Hook::ConfirmRollout);
+    }
     if draft.state.phase == Phase::Idle && draft.state.auto_start {
         return verbs::start_by_file(draft);
     }
@@ -204,6 +214,7 @@ fn tick(mut draft: Draft<'_>) -> (State, Vec<Effect>) {
         return (state, effects);
     }
     draft.state.at_barrier = state.at_barrier;
+    draft.state.confirm = state.confirm;
     draft.deadline()
 }
 

@@ -4,6 +4,9 @@
 //! must be carried out (down: publish, record, tell; up: record, publish, tell).
 
 pub mod calendar;
+pub mod confirm;
+#[cfg(test)]
+mod confirmed;
 mod drill;
 pub mod effect;
 pub mod event;
@@ -30,6 +33,7 @@ mod verbs;
 
 pub use crate::judge::{GateResult, On};
 pub use calendar::{Freeze, Hours};
+pub use confirm::{Confirm, ConfirmGate, Hook, Question};
 pub use effect::{Cohorts, Effect, Notice, Refusal, RefusalKind, Tidings};
 pub use event::{Actor, Event, Now, Role, Verb, VerbArgs};
 pub use machine::{allowed, possible_beside, reconcile, step, waits_for};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::names::VersionName;
 use crate::rollout::calendar;
+use crate::rollout::confirm::{self, Confirm, Hook};
 use crate::rollout::drill;
 use crate::rollout::effect::{Cohorts, Effect, Notice, Tidings};
 use crate::rollout::event::Now;
@@ -79,6 +80,7 @@ impl<'a> Draft<'a> {
         let mut state = before.clone();
         state.at_barrier = false;
         let passed = before.last.map_or(Duration::ZERO, |last| now.mono.since(last));
+        state.confirm.passes(passed);
         state.last = Some(before.last.map_or(now.mono, |last| last.max(now.mono)));
         match state.phase {
             Phase::Running | Phase::Soaking => state.waited = state.waited.saturating_add(passed),
@@ -174,6 +176,7 @@ impl<'a> Draft<'a> {
         self.state.lacking = None;
         self.state.target = None;
         self.state.approvals.clear();
+        self.state.confirm = Confirm::default();
     }
 
     /// Where proof, residence, signatures, calendar and heartbeat allow it: one stage up, or the wait for a person,
@@ -190,7 +193,8 @@ impl<'a> Draft<'a> {
             Phase::Running if fresh && resided => {
                 let approval = plan.stages.get(stage).map_or(Approval::None, |s| s.approval);
                 if approval == Approval::None {
-                    return if self.may_rise().is_ok() && !self.stands_at_barrier(&plan) {
+                    let hook = Hook::into_stage(&plan, stage + 1);
+                    return if self.may_rise().is_ok() && self.confirmed(hook) && !self.stands_at_barrier(&plan) {
                         self.rise(&plan, stage + 1, Decision::Advance, actor, &reason)
                     } else {
                         self.quiet()
@@ -209,12 +213,16 @@ impl<'a> Draft<'a> {
                 if !signed || self.may_rise().is_err() {
                     return self.quiet();
                 }
+                let ready = target.promoted_by.is_some() || (fresh && resided);
+                if !ready || !self.confirmed(Hook::into_stage(&plan, target.stage)) {
+                    return self.quiet();
+                }
                 match target.promoted_by {
                     Some(by) => {
                         let reason = format!("promoted by {by} past residence and gates");
                         self.rise(&plan, target.stage, Decision::Promote, actor, &reason)
                     }
-                    None if fresh && resided && !self.stands_at_barrier(&plan) => {
+                    None if !self.stands_at_barrier(&plan) => {
                         self.rise(&plan, target.stage, Decision::Advance, actor, &reason)
                     }
                     None => self.quiet(),
@@ -266,7 +274,11 @@ impl<'a> Draft<'a> {
         self.state.phase = Phase::Awaiting;
         self.state.asked = Duration::ZERO;
         let needed = self.state.target.as_ref().map_or(Approval::None, |t| t.approval);
-        let text = format!("{} at {} wants {} approval: {reason}", self.canary(), self.state.weight, needed.as_str());
+        let wants = match needed {
+            Approval::None => format!("waits: {}", self.held()),
+            _ => format!("wants {} approval", needed.as_str()),
+        };
+        let text = format!("{} at {} {wants}: {reason}", self.canary(), self.state.weight);
         self.close(Close::new(Decision::Await, actor, reason, Tidings::Awaiting, text))
     }
 
@@ -330,6 +342,9 @@ impl<'a> Draft<'a> {
         let text = match self.state.phase {
             Phase::Running => "no answer by the stage's deadline",
             Phase::Soaking => "no answer by the soak's deadline",
+            Phase::Awaiting if confirm::holds(&self.state, self.terms) => {
+                "no confirm gate has opened by the stage's deadline"
+            }
             Phase::Awaiting => "nobody has signed by the stage's deadline",
             Phase::Paused => {
                 if let Some(paused) = self.state.paused.as_mut() {

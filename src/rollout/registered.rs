@@ -37,6 +37,7 @@ impl Trial {
             gates: "g".to_owned(),
             policy: None,
             drill_every: None,
+            confirm: Arc::default(),
             register: Some(entry("b", digest)),
         };
         let now = Now { mono: Mono(0), wall: Wall(1_795_168_800_000) };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::judge::Policy;
 use crate::names::{Mono, RolloutName, VersionName, Wall};
+use crate::rollout::confirm::{Confirm, ConfirmGate};
 use crate::rollout::effect::Cohorts;
 use crate::rollout::plan::{Approval, Plan, Start, UNSAID_DEADLINE};
 use crate::rollout::register::Registration;
@@ -33,6 +34,8 @@ pub struct Terms {
     pub drill_every: Option<Duration>,
     /// The file's entry of its canary in the register, to be frozen at the start.
     pub register: Option<Arc<Registration>>,
+    /// Whom to ask before a rise.
+    pub confirm: Arc<[ConfirmGate]>,
 }
 
 /// Where a rollout stands.
@@ -147,6 +150,9 @@ pub struct State {
     /// The last rehearsal of a rollback.
     #[serde(default)]
     pub drill: Option<Drill>,
+    /// What the confirm gates are asked and have answered.
+    #[serde(skip)]
+    pub confirm: Confirm,
     /// Ready to move, and waiting for the others of its group; found anew at every tick, so it is not stored.
     #[serde(skip)]
     pub at_barrier: bool,
@@ -262,6 +268,7 @@ impl State {
             policy: None,
             register: None,
             drill: None,
+            confirm: Confirm::default(),
             at_barrier: false,
             generation: 0,
             last: None,

@@ -42,6 +42,7 @@ impl Story {
             gates: "g".to_owned(),
             policy: None,
             drill_every: None,
+            confirm: std::sync::Arc::default(),
             register: None,
         };
         Self::under(terms)

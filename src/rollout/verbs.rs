@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::rollout::confirm::{Confirm, Hook};
 use crate::rollout::drill;
 use crate::rollout::effect::{Effect, Refusal, RefusalKind, Tidings};
 use crate::rollout::event::{Actor, Role, Verb};
@@ -86,6 +87,10 @@ fn start(mut draft: Draft<'_>, actor: &Actor, reason: &str) -> Outcome {
         return Err(refuse(&draft, RefusalKind::Conflict, "the configuration names no canary"));
     };
     rise_by_hand(&draft, actor)?;
+    if !draft.confirmed(Hook::ConfirmRollout) {
+        return Err(refuse(&draft, RefusalKind::Conflict, format!("{}; start again when it opens", draft.held())));
+    }
+    draft.state.confirm = Confirm::default();
     draft.state.auto_start = false;
     draft.state.started_by = Some(actor.name.clone());
     draft.freeze_gates();
@@ -145,11 +150,15 @@ fn promote(mut draft: Draft<'_>, full: bool, actor: &Actor, reason: &str) -> Out
     let target = if full { plan.last() } else { stage + 1 };
     let skipped = plan.stages.get(stage..target).unwrap_or_default();
     let approval = skipped.iter().map(|s| s.approval).max().unwrap_or_default();
-    if approval == Approval::None {
+    if approval == Approval::None && draft.confirmed(Hook::into_stage(&plan, target)) {
         return Ok(draft.rise(&plan, target, Decision::Promote, &actor.name, reason));
     }
     draft.forget();
     draft.state.target = Some(Target { stage: target, approval, promoted_by: Some(actor.name.clone()) });
+    if approval == Approval::None {
+        // The gates are asked again: what they are asked about is this promotion.
+        draft.confirmed(Hook::into_stage(&plan, target));
+    }
     let why = format!("promoted by {} past residence and gates: {reason}", actor.name);
     Ok(draft.await_approval(&actor.name, &why))
 }

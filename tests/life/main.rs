@@ -11,6 +11,7 @@ mod bench;
 mod breaks;
 mod client;
 mod cohorts;
+mod confirmed;
 mod crashes;
 mod ends;
 mod fixture;
