@@ -4,10 +4,9 @@
 //! one sweep of the worker looks at all of them.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,28 +14,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::caller_body::CallerBody;
-use super::h1;
 use super::headers::Hop;
 use super::listener::Listening;
 use super::proxy_protocol;
-use super::service;
 use super::worker::Worker;
+use super::{h1, h2};
 use crate::config::Limits;
 use crate::http1::{Input, Io};
 use crate::measure::gauges::Limit;
 use crate::names::Mono;
-use crate::upstream::connect::LocalExecutor;
 
 /// How long an idle connection has for its farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -45,10 +34,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct State {
     waker: RefCell<Option<Waker>>,
-    order: Cell<Order>,
+    pub(super) order: Cell<Order>,
     served: Cell<u64>,
     idle_since: Cell<Mono>,
-    moves: Arc<Moves>,
+    pub(super) moves: Arc<Moves>,
 }
 
 /// What moves on the byte stream. Atomics only because hyper wants an upgradable stream to be `Send`; one thread uses
@@ -85,7 +74,7 @@ impl State {
     }
 
     /// Wakes the task of `cx` with the next order.
-    fn follow(&self, cx: &Context<'_>) {
+    pub(super) fn follow(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
@@ -230,7 +219,7 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// The same as header values.
     pub hop: Hop,
-    state: Rc<State>,
+    pub(super) state: Rc<State>,
 }
 
 impl Connection {
@@ -313,7 +302,7 @@ async fn serve_io(
     let secure = tls.is_some();
     let mut input = Input::default();
     // What few connections need is boxed: the future of a plain one stays small.
-    let (stream, h2) = match tls {
+    let (stream, is_h2) = match tls {
         Some(config) => Box::pin(handshake(worker, tcp, config, limits.header_read)).await?,
         None => {
             let mut stream = Io::Tcp(tcp);
@@ -330,8 +319,8 @@ async fn serve_io(
         state: Rc::clone(state),
     });
     drop(view);
-    if h2 {
-        return Box::pin(serve_h2(connection, stream, input.bytes)).await;
+    if is_h2 {
+        return Box::pin(h2::serve(connection, stream, input.bytes)).await;
     }
     h1::serve(&connection, stream, input).await;
     Ok(())
@@ -349,65 +338,6 @@ async fn handshake(
         tokio::time::timeout(patience, accept).await.inspect_err(|_| worker.gauges.hit(Limit::HeaderRead))??;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Io::Tls(Box::new(stream.into())), h2))
-}
-
-/// Serves an HTTP/2 connection to its end; `ahead` has been read of it already.
-async fn serve_h2(connection: Rc<Connection>, stream: Io, ahead: BytesMut) -> io::Result<()> {
-    let (state, worker) = (Rc::clone(&connection.state), Rc::clone(&connection.worker));
-    let now = worker.deadlines.shared_now();
-    let io = TokioIo::new(Watched { stream, ahead, moves: Arc::clone(&state.moves), now });
-    let service = service_fn(move |request: Request<Incoming>| {
-        let connection = Rc::clone(&connection);
-        let request = request.map(CallerBody::H2);
-        async move {
-            let mut response = service::handle(&connection, request).await;
-            if let Some(tags) = response.body_mut().take_tags() {
-                tags.put(response.headers_mut());
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let view = worker.view();
-    let limits = &view.snapshot().config.limits;
-    let serving = http2::Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(256 << 10)
-        .initial_connection_window_size(1 << 20)
-        .max_send_buf_size(256 << 10)
-        .serve_connection(io, service);
-    drop(view);
-    let mut serving = pin!(serving);
-    drive(&state, serving.as_mut(), |s| s.graceful_shutdown()).await
-}
-
-/// Polls a connection to its end, heeding the worker's orders.
-async fn drive<C>(state: &State, mut serving: Pin<&mut C>, drain: impl Fn(Pin<&mut C>)) -> io::Result<()>
-where
-    C: Future<Output = hyper::Result<()>>,
-{
-    let mut draining = false;
-    std::future::poll_fn(|cx| {
-        state.follow(cx);
-        match state.order.get() {
-            Order::Close => return Poll::Ready(Ok(())),
-            Order::Drain if !draining => {
-                draining = true;
-                drain(serving.as_mut());
-            }
-            _ => {}
-        }
-        let polled = serving.as_mut().poll(cx).map_err(io::Error::other);
-        // A request of this very poll may have asked for the end.
-        if polled.is_pending() && !draining && state.order.get() == Order::Drain {
-            draining = true;
-            drain(serving.as_mut());
-            return serving.as_mut().poll(cx).map_err(io::Error::other);
-        }
-        polled
-    })
-    .await
 }
 
 /// Whether a plain connection begins with HTTP/2's preface (prior knowledge, RFC 9113 section 3.4). What is read to know it
@@ -442,65 +372,4 @@ async fn begins_with_h2(worker: &Worker, state: &State, stream: &mut Io, input: 
     .await?;
     state.moves.reading_since.store(0, Relaxed);
     Ok(h2)
-}
-
-/// The byte stream of an HTTP/2 connection, noting when its caller takes no bytes.
-struct Watched {
-    stream: Io,
-    /// What was read before it was known to be HTTP/2.
-    ahead: BytesMut,
-    moves: Arc<Moves>,
-    now: Arc<AtomicU64>,
-}
-
-impl Watched {
-    fn wrote<T>(&self, result: &Poll<io::Result<T>>) {
-        let blocked = &self.moves.blocked_since;
-        if !result.is_pending() {
-            blocked.store(0, Relaxed);
-        } else if blocked.load(Relaxed) == 0 {
-            blocked.store(self.now.load(Relaxed), Relaxed);
-        }
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.ahead.is_empty() {
-            let most = buf.remaining().min(self.ahead.len());
-            buf.put_slice(&self.ahead.split_to(most));
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.wrote(&result);
-        result
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.wrote(&result);
-        result
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

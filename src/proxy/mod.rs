@@ -17,6 +17,7 @@ pub mod feedback;
 pub mod fence;
 pub mod forward;
 pub mod h1;
+mod h2;
 mod head;
 pub mod headers;
 pub mod identity;

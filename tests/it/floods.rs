@@ -253,3 +253,23 @@ fn a_callers_farewell_lets_his_answers_come() {
     proxy.until_outcome("success", 1.0);
     ends_empty(&proxy);
 }
+
+/// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 section 6.5.2).
+fn window(size: u32) -> Vec<u8> {
+    [&4u16.to_be_bytes()[..], &size.to_be_bytes()].concat()
+}
+
+#[test]
+fn a_caller_who_opens_no_window_holds_no_answer_for_ever() {
+    let upstream = Upstream::ok();
+    let proxy = bounded("body_progress = \"300ms\"", &upstream);
+    let mut frames = Frames::open_with(proxy.addr, None, &window(0));
+    frames.request(1, WHOLE, "/alive", &[]);
+    assert_eq!(frames.verdict(1), Verdict::Status(200), "the head needs no window");
+    assert!(matches!(frames.verdict(0), Verdict::Reset(_)), "the rest is given up");
+    proxy.until_metric("serin_requests_in_flight", &[], 0.0);
+    assert!((proxy.metric("serin_limit_hits_total", &["limit=\"body_progress\""]) - 1.0).abs() < 0.1);
+    frames.frame(SETTINGS, 0, 0, &window(65_535));
+    frames.request(3, WHOLE, "/alive", &[]);
+    assert_eq!(frames.verdict(3), Verdict::Status(200), "the connection lives on");
+}
