@@ -4,6 +4,8 @@
 //! (`courier`, `lane`, `http`, and one file for each kind of receiver) runs on threads of its own. Nobody awaits it: the
 //! evaluator hands a notice over and goes on.
 
+#[cfg(test)]
+mod absences;
 pub mod alertmanager;
 pub mod counts;
 pub mod courier;

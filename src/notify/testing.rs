@@ -35,6 +35,8 @@ pub fn message(id: &str, kind: Kind) -> Message {
 pub enum Act {
     /// Answers so, with these further header lines.
     Answer(u16, &'static str),
+    /// Answers 200, after so long.
+    Slow(Duration),
     /// Never answers.
     Hang,
     /// Resets the connection.
@@ -74,7 +76,12 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn start(acts: impl IntoIterator<Item = Act>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0".parse().unwrap(), acts)
+    }
+
+    /// At this address, where nobody was before.
+    pub fn at(addr: SocketAddr, acts: impl IntoIterator<Item = Act>) -> Self {
+        let listener = TcpListener::bind(addr).unwrap();
         let addr = listener.local_addr().unwrap();
         let taken: Arc<Mutex<Vec<Taken>>> = Arc::default();
         let acts = Arc::new(Mutex::new(acts.into_iter().collect::<VecDeque<_>>()));
@@ -147,6 +154,10 @@ fn serve(
         Act::Answer(status, more) => {
             let answer = format!("HTTP/1.1 {status} X\r\n{more}content-length: 2\r\nconnection: close\r\n\r\nok");
             stream.write_all(answer.as_bytes()).ok()
+        }
+        Act::Slow(wait) => {
+            std::thread::park_timeout(wait);
+            stream.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").ok()
         }
         Act::Hang => stream.read(&mut chunk).ok().map(|_| ()),
         Act::Reset => socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok(),

@@ -58,7 +58,7 @@ pub(super) struct Post {
     handle: Option<Handle>,
     threads: Vec<JoinHandle<()>>,
     counts: Arc<Counts>,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// The judge's silence, milliseconds.
     silence: Arc<AtomicU64>,
     seen: Arc<Mutex<Seen>>,
@@ -71,7 +71,7 @@ impl Post {
         Self::open(notify, Opened::default(), Vec::new())
     }
 
-    fn open(notify: &str, opened: Opened, missed: Vec<Notice>) -> Self {
+    pub(super) fn open(notify: &str, opened: Opened, missed: Vec<Notice>) -> Self {
         let counts = Arc::new(Counts::default());
         let clock = Clock::manual(START);
         let silence = Arc::new(AtomicU64::new(0));
@@ -117,7 +117,12 @@ impl Post {
     }
 
     pub(super) fn tell(&self, generation: u64, tidings: Tidings) {
-        self.handle.as_ref().unwrap().tell(&notice(generation, tidings));
+        self.tell_of("chat", generation, tidings);
+    }
+
+    pub(super) fn tell_of(&self, rollout: &str, generation: u64, tidings: Tidings) {
+        let notice = Notice { rollout: RolloutName::new(rollout), ..notice(generation, tidings) };
+        self.handle.as_ref().unwrap().tell(&notice);
     }
 
     pub(super) fn count(&self, target: &str, result: Outcome) -> u64 {
@@ -144,7 +149,7 @@ impl Post {
     }
 }
 
-fn ids(taken: &[Taken]) -> Vec<String> {
+pub(super) fn ids(taken: &[Taken]) -> Vec<String> {
     taken.iter().map(|t| t.header("webhook-id").to_owned()).collect()
 }
 
