@@ -19,6 +19,9 @@ pub struct Signals {
     hup: Signal,
     term: Signal,
     int: Signal,
+    /// Held so that a write beyond a limit of file size (`LimitFSIZE=`) is an error of that write, as a full disk is, and
+    /// not the end of the process.
+    _xfsz: Signal,
 }
 
 impl Signals {
@@ -31,6 +34,7 @@ impl Signals {
             hup: signal(SignalKind::hangup())?,
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
+            _xfsz: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 

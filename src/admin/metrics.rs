@@ -27,6 +27,7 @@ pub fn text(cx: &Context) -> prometheus::Result<String> {
     let mut families = requests(&cx.parts().recorders.all());
     families.extend(process_wide(cx));
     families.extend(of_rollouts(cx));
+    families.extend(journal(cx));
     families.extend(of_notices(cx));
     families.extend(ProcessCollector::for_self().collect());
     families.retain(|family| !family.get_metric().is_empty());
@@ -134,6 +135,21 @@ fn by_outcome(family: &mut MetricFamily, [rollout, arm, version]: [(&'static str
             }
         }
     }
+}
+
+/// How the journal fares.
+fn journal(cx: &Context) -> Vec<MetricFamily> {
+    use MetricType::{COUNTER, GAUGE};
+    let health = cx.parts().journal.health();
+    let mut failing = family("serin_journal_failing", "1 while the disk refuses records: nothing rises.", GAUGE);
+    gauge(&mut failing, &[], f64::from(u8::from(health.failing.is_some())));
+    let mut waiting =
+        family("serin_journal_waiting_records", "Records of what is in force that the disk has refused so far.", GAUGE);
+    gauge(&mut waiting, &[], health.backlog as f64);
+    let mut lost =
+        family("serin_journal_lost_records_total", "Records given up because too many waited for the disk.", COUNTER);
+    count(&mut lost, &[], health.lost as f64);
+    vec![failing, waiting, lost]
 }
 
 /// What the process as a whole says.

@@ -9,7 +9,7 @@ use super::case::{self, Case, Pending};
 use super::guard::{Order, share};
 use super::mailbox::{Ask, Letter, Mailbox};
 use super::tracer::Tracing;
-use crate::journal::{Failure, Journal};
+use crate::journal::{Done, Failure, Full, Journal};
 use crate::judge;
 use crate::measure::Gauges;
 use crate::names::{Mono, RolloutName};
@@ -95,13 +95,17 @@ pub fn carry_out(
             return Err(why);
         }
     }
-    if let Some(Pending { answer: Some(answer), .. }) = overtaken {
+    overtake(overtaken);
+    Ok(())
+}
+
+fn overtake(pending: Option<Pending>) {
+    if let Some(Pending { answer: Some(answer), .. }) = pending {
         answer(Err(super::mailbox::Refused::Conflict {
             why: "the change was overtaken by a later one before it was in force".to_owned(),
             allowed: Vec::new(),
         }));
     }
-    Ok(())
 }
 
 /// Answers those who wait for the record of a change that is in force, once it is safe or has been waited for enough.
@@ -111,7 +115,7 @@ pub fn recorded(case: &mut Case, now: Mono) {
         Err(TryRecvError::Empty) if now < *until => return,
         Ok(Ok(_)) => {}
         Ok(Err(failure)) => {
-            tracing::error!(rollout.name = %case.name, error = %failure, "a change is in force but could not be recorded");
+            tracing::error!(rollout.name = %case.name, error = %failure, "a change is in force but the disk refuses its record: it is kept and tried again");
         }
         Err(_) => {
             tracing::error!(rollout.name = %case.name, "a change is in force and the journal has not recorded it: the disk hangs");
@@ -207,12 +211,14 @@ fn go_on(case: &mut Case, world: &mut World, effects: Vec<Effect>, now: Mono) ->
             Effect::Record(mut record) => {
                 count(world, &record);
                 record.numbers = numbers.take();
+                let (say, word) = word(world);
                 let rises = effects.as_slice().iter().any(publishes);
                 if rises {
-                    return Ok(Some((append(world, record)?, effects.collect())));
+                    world.journal.append_first(vec![*record], say).map_err(hangs)?;
+                    return Ok(Some((word, effects.collect())));
                 }
-                match append(world, record) {
-                    Ok(durable) => case.recording = Some((durable, now.plus(RECORD_PATIENCE))),
+                match world.journal.append(record, Some(say)) {
+                    Ok(()) => case.recording = Some((word, now.plus(RECORD_PATIENCE))),
                     Err(_) => {
                         tracing::error!(rollout.name = %case.name, "a change is in force but its record is lost: the journal's queue is full, the disk hangs");
                     }
@@ -224,8 +230,8 @@ fn go_on(case: &mut Case, world: &mut World, effects: Vec<Effect>, now: Mono) ->
     Ok(None)
 }
 
-/// Queues a record; the journal's word comes by the receiver, and a letter wakes the evaluator.
-fn append(world: &World, record: Box<Record>) -> Result<Receiver<Result<u64, Failure>>, String> {
+/// The way of the journal's word: it comes by the receiver, and a letter wakes the evaluator.
+fn word(world: &World) -> (Done, Receiver<Result<u64, Failure>>) {
     let (say, word) = sync_channel(1);
     let mailbox = world.mailbox.clone();
     let done = Box::new(move |result| {
@@ -233,10 +239,57 @@ fn append(world: &World, record: Box<Record>) -> Result<Receiver<Result<u64, Fai
             tracing::debug!("the evaluator was not woken; it looks by itself soon");
         }
     });
-    match world.journal.append(record, Some(done)) {
-        Ok(()) => Ok(word),
-        Err(_) => Err("the journal's queue is full: the disk hangs, and a rise must be durable first".to_owned()),
+    (done, word)
+}
+
+fn hangs(_: Full) -> String {
+    "the journal's queue is full: the disk hangs, and a rise must be durable first".to_owned()
+}
+
+/// A step of a reload whose record must be durable before anything of it is in force.
+pub struct First {
+    state: State,
+    record: Record,
+    rest: Vec<Effect>,
+}
+
+/// Whether a step is one of those: its record comes before all that it publishes.
+pub fn waits(effects: &[Effect]) -> bool {
+    matches!(effects.first(), Some(Effect::Record(_))) && effects.iter().any(publishes)
+}
+
+/// Takes such a step apart; `None` for any other.
+pub fn first(case: &Case, state: State, effects: Vec<Effect>, now: Mono) -> Option<First> {
+    let mut rest = effects.into_iter();
+    let Some(Effect::Record(mut record)) = rest.next() else { return None };
+    record.numbers = record.decision.wants_numbers().then(|| Box::new(case.numbers(now)));
+    Some(First { state, record: *record, rest: rest.collect() })
+}
+
+/// Makes the records of all these steps durable, or none of them; waits for the disk.
+///
+/// # Errors
+/// The disk refuses them, or hangs; nothing has changed.
+pub fn record_first<'a>(world: &World, steps: impl Iterator<Item = &'a First>) -> Result<(), String> {
+    let records: Vec<Record> = steps.map(|step| step.record.clone()).collect();
+    if records.is_empty() {
+        return Ok(());
     }
+    let (say, word) = word(world);
+    world.journal.append_first(records, say).map_err(hangs)?;
+    match word.recv_timeout(DISK_PATIENCE) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(failure)) => Err(failure.to_string()),
+        Err(_) => Err(format!("the journal has not answered for {DISK_PATIENCE:?}")),
+    }
+}
+
+/// Takes a step into force whose record is durable.
+pub fn enforce(case: &mut Case, world: &mut World, step: First, now: Mono) -> Result<(), String> {
+    overtake(case.pending.take());
+    case.state = step.state;
+    case.changed = true;
+    go_on(case, world, step.rest, now).map(drop)
 }
 
 fn publishes(effect: &Effect) -> bool {

@@ -5,24 +5,33 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::mailbox::{Drilled, Inbox, Mailbox, mailbox};
+use super::guard::Batch;
+use super::mailbox::{Drilled, Inbox, Mailbox, Reload, mailbox};
 use super::threads::orders;
 use super::turn::{Evaluator, Known};
-use super::{Answer, Ask, Board, Command, Heartbeat, Letter, ToLog, World};
+use super::{Answer, Ask, Board, Command, Heartbeat, Letter, Refused, ToLog, World};
 use crate::clock::Clock;
-use crate::journal::{Body, Journal};
+use crate::journal::{Body, Faults, Journal, Kept};
+use crate::judge::{End, Fact, Outcome};
+use crate::measure::ring::Record;
 use crate::measure::{Gauges, Recorders};
-use crate::names::{RolloutName, Wall};
-use crate::rollout::{Actor, Decision, Now, Record, Role, State, Verb};
+use crate::names::{Arm, RolloutName, Wall};
+use crate::rollout::{Actor, Decision, Now, Role, State, Verb};
 use crate::snapshot::{Builder, Live, Runtime};
 
 /// Looks for what another thread does, a millisecond apart.
 const WAITS: u32 = 20_000;
 
+/// 2026-11-20T14:00:00Z.
+const FRIDAY: Wall = Wall(1_795_183_200_000);
+const DAY: Duration = Duration::from_secs(86_400);
+
 struct Bench {
     clock: Clock,
     live: Live,
+    builder: Builder,
     journal: Arc<Journal>,
+    disk: Faults,
     inbox: Inbox,
     mailbox: Mailbox,
     board: Board,
@@ -55,16 +64,21 @@ const TWO_GATES: &str = "[rollouts.NAME.gates.error_rate]\nrollback = \"+0.5pp\"
 
 impl Bench {
     fn new(text: &str, states: BTreeMap<RolloutName, State>) -> Self {
+        let known = states.into_iter().map(|(name, state)| (name, Known { state, kept: None })).collect();
+        Self::open(text, &known, Clock::manual(FRIDAY))
+    }
+
+    fn open(text: &str, known: &BTreeMap<RolloutName, Known>, clock: Clock) -> Self {
         let config = Arc::new(crate::config::parse(text, "t", &|_| None).unwrap_or_else(|f| panic!("{f}")));
         let builder = Builder::new(Arc::default(), Arc::new(Recorders::new(1)), b"");
         let prepared = Arc::new(builder.prepare(config).unwrap());
         let live = Live::new(prepared.merge(|_| Runtime::default()));
-        let clock = Clock::manual(Wall(1_795_183_200_000));
         clock.advance(Duration::from_secs(1_000));
         let (mailbox, inbox) = mailbox();
         let (guard, _orders) = orders();
         let (drills, asked) = sync_channel(8);
-        let journal = Arc::new(Journal::memory().unwrap());
+        let (journal, disk) = Journal::faulty().unwrap();
+        let journal = Arc::new(journal);
         let world = World {
             live: live.clone(),
             journal: Arc::clone(&journal),
@@ -78,9 +92,9 @@ impl Bench {
         };
         let now = Now { mono: clock.now(), wall: clock.wall() };
         let board = Board::default();
-        let known = |name: &RolloutName| states.get(name).map(|state| Known { state: state.clone(), kept: None });
+        let known = |name: &RolloutName| known.get(name).cloned();
         let evaluator = Evaluator::new(world, board.clone(), Heartbeat::default(), now, known);
-        Self { clock, live, journal, inbox, mailbox, board, evaluator, drills: asked, _orders }
+        Self { clock, live, builder, journal, disk, inbox, mailbox, board, evaluator, drills: asked, _orders }
     }
 
     fn turn(&mut self) {
@@ -90,21 +104,68 @@ impl Bench {
 
     /// A turn at the same time: while a thread is waited for, no deadline may pass.
     fn stand(&mut self) {
+        self.hear(Vec::new());
+    }
+
+    /// The same, with these facts.
+    fn hear(&mut self, batches: Vec<Batch>) {
         let mut letters = Vec::new();
         while let Ok(Some(letter)) = self.inbox.next(Duration::ZERO) {
             letters.push(letter);
         }
         let now = Now { mono: self.clock.now(), wall: self.clock.wall() };
-        self.evaluator.turn(letters, Vec::new(), now);
+        self.evaluator.turn(letters, batches, now);
+    }
+
+    /// Turns among requests to both arms of r0, of which `bad` of a hundred fail in the canary, until it is latched; returns
+    /// how many turns that took, `most` at most.
+    fn serve(&mut self, bad: u64, most: u64) -> u64 {
+        let slot = self.live.load().rollout("r0").unwrap().fixed.slot;
+        for turn in 0..most {
+            self.clock.advance(Duration::from_millis(250));
+            let at = self.clock.now();
+            let mut records = Vec::new();
+            for n in 0..20 {
+                let number = turn * 20 + n;
+                for (arm, fails) in [(Arm::Stable, false), (Arm::Canary, number * 7 % 100 < bad)] {
+                    let id = number * 2 + u64::from(arm == Arm::Canary);
+                    let end =
+                        if fails { End::plain(Outcome::UpstreamError, 500) } else { End::plain(Outcome::Success, 200) };
+                    records.push(Record::new(slot, Fact::Start { id, at, arm, user: id, drawn: true }));
+                    records.push(Record::new(slot, Fact::End { id, at, end }));
+                }
+            }
+            self.hear(vec![Batch { records, dropped: 0 }]);
+            if self.board.rollout("r0").unwrap().latch.is_some() {
+                return turn;
+            }
+        }
+        most
+    }
+
+    /// What the disk would have of this life: the journal's states, and the evidence.
+    fn left(&mut self) -> BTreeMap<RolloutName, Known> {
+        let (sender, kept) = sync_channel(8);
+        self.evaluator.keep(&sender);
+        drop(sender);
+        let mut kept: BTreeMap<RolloutName, Kept> = kept.iter().collect();
+        self.states()
+            .into_iter()
+            .map(|(name, state)| (name.clone(), Known { state, kept: kept.remove(&name) }))
+            .collect()
     }
 
     fn ask(&self, rollout: &str, verb: Verb) -> Arc<Mutex<Option<Answer>>> {
+        self.ask_as(rollout, verb, Role::Owner)
+    }
+
+    fn ask_as(&self, rollout: &str, verb: Verb, role: Role) -> Arc<Mutex<Option<Answer>>> {
         let said = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&said);
         let command = Command {
             rollout: RolloutName::new(rollout),
             verb,
-            actor: Actor::new("olga", &[Role::Owner]),
+            actor: Actor::new("olga", &[role]),
             reason: "a test".to_owned(),
             if_match: None,
         };
@@ -115,23 +176,53 @@ impl Bench {
 
     /// Asks, and turns until it is answered: the journal writes on a thread of its own.
     fn does(&mut self, rollout: &str, verb: Verb) {
-        let said = self.ask(rollout, verb);
+        let answer = self.answer_to(rollout, verb, Role::Owner);
+        answer.unwrap_or_else(|refused| panic!("{rollout} {verb:?}: {refused}"));
+    }
+
+    /// Brings a new file, as a reload does.
+    fn reload(&mut self, text: &str) -> Result<(), String> {
+        let config = Arc::new(crate::config::parse(text, "t", &|_| None).unwrap_or_else(|f| panic!("{f}")));
+        let prepared = Arc::new(self.builder.prepare(config).unwrap());
+        let (answer, said) = sync_channel(1);
+        let answer = Box::new(move |result| answer.send(result).unwrap());
+        let ask = Ask::Reload(Reload { prepared, claimed: Arc::default(), answer });
+        self.mailbox.post(Letter { ask, answer: Box::new(|_| ()) }).unwrap();
+        self.stand();
+        said.recv().unwrap()
+    }
+
+    /// Asks in another role, and turns until it is answered.
+    fn answer_to(&mut self, rollout: &str, verb: Verb, role: Role) -> Answer {
+        let said = self.ask_as(rollout, verb, role);
         for _ in 0..WAITS {
             self.stand();
             if let Some(answer) = said.lock().unwrap().take() {
-                answer.unwrap_or_else(|refused| panic!("{rollout} {verb:?}: {refused}"));
-                return;
+                return answer;
             }
             std::thread::park_timeout(Duration::from_millis(1));
         }
         panic!("{rollout} {verb:?} was never answered");
     }
 
+    /// The newest record of a rollout, once it is written.
+    fn last_record(&self, rollout: &str) -> crate::rollout::Record {
+        let generation = self.board.rollout(rollout).unwrap().generation;
+        for _ in 0..WAITS {
+            let last = self.records().into_iter().rfind(|record| record.rollout.as_str() == rollout);
+            if let Some(record) = last.filter(|record| record.generation == generation) {
+                return record;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        panic!("generation {generation} of {rollout} was never recorded");
+    }
+
     fn gates(&self, rollout: &str) -> usize {
         self.board.rollout(rollout).unwrap().gates.len()
     }
 
-    fn records(&self) -> Vec<Record> {
+    fn records(&self) -> Vec<crate::rollout::Record> {
         let entries = self.journal.after(0, usize::MAX);
         let record = |body: &Body| if let Body::Record(r) = body { Some((**r).clone()) } else { None };
         entries.iter().filter_map(|entry| record(&entry.body)).collect()
@@ -217,4 +308,93 @@ fn a_drill_is_answered_when_it_has_ended_and_one_that_never_ends_has_failed() {
     }
     let view = said.lock().unwrap().take().unwrap().unwrap();
     assert!(view.drill.as_ref().unwrap().failed.as_ref().unwrap().contains("did not end"));
+}
+
+#[test]
+fn swaps_that_the_disk_refuses_leave_nothing_of_the_file_in_force_and_are_taken_when_there_is_room() {
+    let old = file(ONE_GATE, "");
+    let mut bench = Bench::new(&old, BTreeMap::new());
+    for verb in [Verb::Start, Verb::Promote { full: true }, Verb::Promote { full: false }] {
+        bench.does("r0", verb);
+        bench.does("r1", verb);
+    }
+    // Both canaries have become the stable versions.
+    let new = old.replace("version = \"b\"", "version = \"c\"").replace("version = \"a\"", "version = \"b\"");
+    let stands = |bench: &Bench| {
+        let live = bench.live.load();
+        let stable = live.config.rollouts[0].stable.name.to_string();
+        let each = ["r0", "r1"]
+            .map(|name| (bench.board.rollout(name).unwrap().phase, live.rollout(name).unwrap().split.weight.percent()));
+        (stable, each, bench.records().len())
+    };
+    let before = stands(&bench);
+    assert_eq!((before.0.as_str(), before.1), ("a", [("completed", 100.0); 2]));
+    // The two records find more room from time to time: none, a part of the first, the first and a part of the second.
+    let mut rooms = (0..).step_by(250);
+    let refused = rooms.position(|room| {
+        bench.disk.room(Some(room));
+        let Err(why) = bench.reload(&new) else { return true };
+        assert!(why.contains("could not be written") && why.contains("nothing of the file is in force"), "{why}");
+        assert_eq!(stands(&bench), before, "with room for {room} bytes");
+        false
+    });
+    assert!(refused.is_some_and(|times| times >= 6), "{refused:?}");
+    let after = stands(&bench);
+    assert_eq!((after.0.as_str(), after.1, after.2), ("b", [("idle", 0.0); 2], before.2 + 2));
+    assert!(bench.records()[before.2..].iter().all(|record| record.decision == Decision::Swap));
+    let states = bench.states();
+    assert!(states.values().all(|state| state.version.as_ref().is_some_and(|version| version.as_str() == "c")));
+}
+
+#[test]
+fn a_wall_clock_that_jumps_a_day_moves_no_residence_lets_nothing_rise_out_of_hours_and_stops_no_rollback() {
+    let friday = file(ONE_GATE, ", hours = \"Mon-Fri 09:00-17:00 Europe/Berlin\"");
+    for days in [1, -1, 2, -6] {
+        let mut bench = Bench::new(&friday, BTreeMap::new());
+        bench.does("r0", Verb::Start);
+        bench.turn();
+        let stands = |bench: &Bench| {
+            let view = bench.board.rollout("r0").unwrap();
+            (view.phase, view.weight, view.stage.as_ref().unwrap().residence_left_s)
+        };
+        let before = stands(&bench);
+        bench.clock.step_wall(days * 86_400_000);
+        (0..8).for_each(|_| bench.turn());
+        let after = stands(&bench);
+        assert_eq!((after.0, after.1), (before.0, before.1), "{days} days");
+        assert!((0.0..5.0).contains(&(before.2 - after.2)), "{days} days: residence {} to {}", before.2, after.2);
+        // A step back of one day is a Thursday; the others are no working days.
+        let said = bench.answer_to("r0", Verb::Promote { full: false }, Role::Operator);
+        match (days, said) {
+            (-1, said) => assert!(said.is_ok(), "{said:?}"),
+            (_, Err(Refused::Conflict { why, .. })) => assert!(why.contains("nothing rises now"), "{why}"),
+            (_, other) => panic!("{days} days: {other:?}"),
+        }
+        bench.serve(30, 1_000);
+        let record = bench.last_record("r0");
+        assert_eq!((record.decision, record.actor.as_str()), (Decision::Rollback, "judge"), "{days} days");
+        assert_eq!(record.at.0 - FRIDAY.0, days * 86_400_000 + i64::try_from(bench.clock.now().0 / 1_000_000).unwrap());
+    }
+}
+
+#[test]
+fn after_a_restart_with_the_clock_a_day_back_or_ahead_a_bad_canary_falls_within_a_minute() {
+    let text = file(ONE_GATE, "");
+    let ahead = Clock::manual(FRIDAY);
+    ahead.advance(DAY * 30);
+    let mut before = Bench::open(&text, &BTreeMap::new(), ahead);
+    before.does("r0", Verb::Start);
+    assert_eq!(before.serve(0, 200), 200, "a good canary");
+    let left = before.left();
+    assert!(left[&RolloutName::new("r0")].kept.is_some());
+    let again = |days: u32| {
+        let clock = Clock::manual(FRIDAY);
+        clock.advance(DAY * days + Duration::from_secs(1_000));
+        let mut after = Bench::open(&text, &left, clock);
+        assert_eq!(after.board.rollout("r0").unwrap().phase, "running");
+        after.serve(10, 1_000)
+    };
+    let (good, back, forth) = (again(30), again(29), again(31));
+    println!("turns to the rollback: {good} with a good clock, {back} a day back, {forth} a day ahead");
+    assert!(good < 200 && back < 200 && forth < 200, "{good}, {back}, {forth}");
 }

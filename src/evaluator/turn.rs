@@ -427,12 +427,31 @@ impl Evaluator {
         if !self.world.journal.has_room(records) {
             return Err(format!("the journal's queue has no room for {records} records: the disk hangs; {AGAIN}"));
         }
+        // What must be durable first decides whether anything of the file is taken at all.
+        let mut firsts = Vec::new();
+        let mut others = Vec::new();
+        for (at, terms, step) in steps {
+            match step {
+                Some((state, effects)) if effects::waits(&effects) => {
+                    let first = effects::first(&self.cases[at], state, effects, now.mono);
+                    firsts.extend(first.map(|first| (at, terms, first)));
+                }
+                step => others.push((at, terms, step)),
+            }
+        }
+        effects::record_first(&self.world, firsts.iter().map(|(_, _, first)| first))
+            .map_err(|why| format!("{why}; {AGAIN}"))?;
         // Rollouts that the file no longer has: whatever runs of them is at its end.
         for at in gone {
             self.apply_quietly(at, Event::CanaryRemoved, now);
         }
         self.world.prepared = Arc::clone(prepared);
-        for (at, terms, step) in steps {
+        for (at, terms, first) in firsts {
+            let case = &mut self.cases[at];
+            case.terms = terms;
+            effects::enforce(case, &mut self.world, first, now.mono)?;
+        }
+        for (at, terms, step) in others {
             let case = &mut self.cases[at];
             case.terms = terms;
             case.changed = true;
@@ -555,9 +574,12 @@ fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, now: Now) {
     }
     if let Some(kept) = kept {
         match crate::judge::Judge::restore(case.policy(), &kept.judge) {
-            Ok(judge) => {
+            Ok(judge) if judge.refreshed() <= now.mono => {
                 case.judge.replace(judge, now.mono);
                 return;
+            }
+            Ok(_) => {
+                tracing::warn!(rollout.name = %case.name, "the evidence is of a time that the clock has yet to reach, so it was set back: the stage's proof starts anew");
             }
             Err(error) => {
                 tracing::warn!(rollout.name = %case.name, error = %error, "the evidence cannot be taken up: the stage's proof starts anew");

@@ -49,7 +49,7 @@ impl Source {
 
 pub(super) fn write(journal: &Journal, record: Box<Record>) -> Result<u64, Failure> {
     let (told, answer) = sync_channel(1);
-    journal.append(record, Some(Box::new(move |result| told.send(result).unwrap()))).unwrap();
+    journal.append_first(vec![*record], Box::new(move |result| told.send(result).unwrap())).unwrap();
     answer.recv().unwrap()
 }
 
@@ -315,7 +315,9 @@ fn a_full_disk_refuses_rises_keeps_drops_and_is_written_when_there_is_room() {
     faults.room(Some(100));
     assert!(write(&journal, source.next()).is_err());
     let drop_record = source.next();
-    journal.append(drop_record.clone(), None).unwrap();
+    let (told, answer) = sync_channel(1);
+    journal.append(drop_record.clone(), Some(Box::new(move |result| told.send(result).unwrap()))).unwrap();
+    assert!(answer.recv().unwrap().is_err(), "who waits for a drop's record hears that the disk refuses it");
     assert!(write(&journal, source.next()).is_err());
     assert_eq!((journal.health().last, journal.health().backlog), (1, 1));
     assert!(journal.health().failing.is_some());
@@ -335,6 +337,28 @@ fn a_full_disk_refuses_rises_keeps_drops_and_is_written_when_there_is_room() {
     let bytes = faults.bytes();
     assert_eq!(frames(&bytes).len(), 4, "three whole frames and nothing else");
     assert_eq!(*frames(&bytes).last().unwrap(), bytes.len());
+}
+
+#[test]
+fn records_that_belong_together_are_all_refused_or_all_durable() {
+    let (journal, faults) = Journal::faulty().unwrap();
+    let mut source = Source::new("chat");
+    let first = source.next();
+    let length = serde_json::to_vec(&Entry { n: 1, body: Body::Record(first.clone()) }).unwrap().len();
+    // Room for the first of three, and for a part of the second.
+    faults.room(Some(length + length / 2));
+    let three = vec![*first, *source.next(), *source.next()];
+    let all = |records| {
+        let (told, answer) = sync_channel(1);
+        journal.append_first(records, Box::new(move |result| told.send(result).unwrap())).unwrap();
+        answer.recv().unwrap()
+    };
+    assert!(all(three.clone()).is_err());
+    assert_eq!((journal.health().last, journal.health().backlog), (0, 0));
+    faults.room(None);
+    assert_eq!(all(three), Ok(3), "the number of the last of them");
+    assert_eq!(journal.after(0, 10).iter().map(|e| e.n).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(frames(&faults.bytes()).len(), 4, "three whole frames and nothing else");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The journal's own thread: takes records from a bounded queue, makes batches durable, says so, and keeps what a bad
-//! disk refused until it takes it.
+//! The journal's own thread: takes records from a bounded queue, makes batches durable, says so, and keeps what is in force
+//! already and a bad disk refused until it takes it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -22,12 +22,12 @@ use crate::rollout::{Record, State};
 pub const QUEUE: usize = 1_024;
 /// How many go into one sync.
 const BATCH: usize = 64;
-/// How many records without a completion are kept while the disk refuses them.
+/// How many records of what is in force are kept while the disk refuses them.
 const BACKLOG: usize = 256;
 /// How often a backlog is tried again when nothing else comes.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Called on the journal's thread when the record is durable (its number), or will never be.
+/// Called on the journal's thread when the record is durable (its number), or when the disk has refused it.
 pub type Done = Box<dyn FnOnce(Result<u64, Failure>) + Send>;
 
 /// Why a record is not in the journal.
@@ -35,9 +35,9 @@ pub type Done = Box<dyn FnOnce(Result<u64, Failure>) + Send>;
 #[error("the journal could not be written: {0}")]
 pub struct Failure(pub String);
 
-/// The queue is full: the disk hangs. The record is given back.
-#[derive(Debug)]
-pub struct Full(pub Box<Record>);
+/// The queue is full: the disk hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
 
 /// Sizes and ages.
 #[derive(Clone, Debug)]
@@ -87,7 +87,10 @@ struct Shared {
 }
 
 struct Job {
-    record: Box<Record>,
+    /// Written together or not at all.
+    records: Vec<Record>,
+    /// They tell of what is in force already: refused, they are tried again.
+    in_force: bool,
     done: Option<Done>,
 }
 
@@ -165,21 +168,32 @@ impl Journal {
         Ok(Self { queue: Some(queue), queued, shared, thread: Some(thread), dir })
     }
 
-    /// Queues a record; never waits. With `done` (a rise) it is told when the record is durable or refused, and a
-    /// refused record is forgotten. Without (a drop) a refused record is kept and tried again.
+    /// Queues the record of what is in force already (a drop); never waits. Refused by the disk it is kept and tried
+    /// again until it is durable; `done` hears of the first attempt.
     ///
     /// # Errors
     /// The queue is full: the disk hangs.
     pub fn append(&self, record: Box<Record>, done: Option<Done>) -> Result<(), Full> {
-        let job = Job { record, done };
+        self.queue(Job { records: vec![*record], in_force: true, done })
+    }
+
+    /// Queues the records of what comes into force when they are durable (a rise), all of them or none; never waits. What
+    /// the disk refuses is forgotten, and `done` hears of it.
+    ///
+    /// # Errors
+    /// The queue is full: the disk hangs.
+    pub fn append_first(&self, records: Vec<Record>, done: Done) -> Result<(), Full> {
+        self.queue(Job { records, in_force: false, done: Some(done) })
+    }
+
+    fn queue(&self, job: Job) -> Result<(), Full> {
         self.queued.fetch_add(1, Ordering::AcqRel);
         match self.queue.as_ref().map(|queue| queue.try_send(job)) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(TrySendError::Full(job) | TrySendError::Disconnected(job))) => {
+            Some(Ok(())) | None => Ok(()),
+            Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) => {
                 self.queued.fetch_sub(1, Ordering::AcqRel);
-                Err(Full(job.record))
+                Err(Full)
             }
-            None => Ok(()),
         }
     }
 
@@ -274,8 +288,12 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) if waiting.is_empty() => continue,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    if !waiting.is_empty() {
-                        self.batch(waiting);
+                    let lost = if waiting.is_empty() { 0 } else { self.batch(waiting).len() };
+                    if lost > 0 {
+                        tracing::error!(
+                            records = lost,
+                            "the disk refuses what is in force to the end: the next start will not know of it"
+                        );
                     }
                     return;
                 }
@@ -305,9 +323,11 @@ impl Writer {
                 let checkpoint = entries.first().filter(|e| matches!(e.body, Body::Checkpoint(_))).map(Entry::at);
                 let records = entries.iter().filter(|entry| matches!(entry.body, Body::Record(_)));
                 let numbers: Vec<u64> = records.map(|entry| entry.n).collect();
+                let mut numbers = numbers.into_iter();
                 self.publish(entries);
-                for (job, n) in jobs.into_iter().zip(numbers) {
-                    if let Some(done) = job.done {
+                for job in jobs {
+                    let last = numbers.by_ref().take(job.records.len()).last();
+                    if let Some((done, n)) = job.done.zip(last) {
                         done(Ok(n));
                     }
                 }
@@ -332,12 +352,12 @@ impl Writer {
         }
         let mut entries = Vec::with_capacity(jobs.len() + 1);
         if self.durable == 0 && self.last > 0 {
-            let at = jobs.first().map_or(Wall(0), |job| job.record.at);
+            let at = jobs.iter().flat_map(|job| &job.records).next().map_or(Wall(0), |record| record.at);
             let checkpoint = Checkpoint { at, states: self.states.clone() };
             entries.push(self.frame(Body::Checkpoint(Box::new(checkpoint)))?);
         }
-        for job in jobs {
-            entries.push(self.frame(Body::Record(job.record.clone()))?);
+        for record in jobs.iter().flat_map(|job| &job.records) {
+            entries.push(self.frame(Body::Record(Box::new(record.clone())))?);
         }
         if let Some(at) = entries.last().map(Entry::at) {
             entries.extend(self.signature(at)?);
@@ -387,9 +407,10 @@ impl Writer {
 
     fn refuse(&mut self, jobs: Vec<Job>, error: &io::Error) -> Vec<Job> {
         let failure = Failure(error.to_string());
-        let (rises, mut kept): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.done.is_some());
+        let (mut kept, rises): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.in_force);
         let lost = kept.len().saturating_sub(BACKLOG);
-        kept.truncate(BACKLOG);
+        // The newest say where each rollout stands.
+        kept.drain(..lost);
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if shared.health.failing.is_none() {
             tracing::error!(error = %error, "the journal cannot be written: nothing rises until it can");
@@ -398,7 +419,8 @@ impl Writer {
         shared.health.backlog = kept.len();
         shared.health.lost += lost as u64;
         drop(shared);
-        for done in rises.into_iter().filter_map(|job| job.done) {
+        let told = kept.iter_mut().filter_map(|job| job.done.take());
+        for done in rises.into_iter().filter_map(|job| job.done).chain(told) {
             done(Err(failure.clone()));
         }
         kept

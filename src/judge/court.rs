@@ -192,6 +192,13 @@ impl Judge {
         self.fold(now)
     }
 
+    /// When its strata were last refreshed, at most ten seconds before its last tick: a clock that has not come there yet
+    /// was set back, and evidence under it would stand still until that moment comes again.
+    #[must_use]
+    pub const fn refreshed(&self) -> Mono {
+        Mono(self.state.refreshed)
+    }
+
     /// Whether the stage sends nobody to the canary but units picked by hand: with no drawn ones nothing can be compared,
     /// and what there is decides (residence, samples, limits, zero tolerance, the breaker). A cohort with a split of its
     /// own draws, and is compared.

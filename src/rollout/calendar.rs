@@ -231,6 +231,18 @@ mod tests {
     }
 
     #[test]
+    fn an_hour_that_is_missing_never_opens_and_one_that_comes_twice_is_open_both_times() {
+        let hours: Hours = "daily 02:00-03:00 Europe/Berlin".parse().unwrap();
+        let open = |from: &str| {
+            let begin = at(from).0;
+            (0..24 * 60).filter(|minute| hours.open(Wall(begin + minute * 60_000))).count()
+        };
+        assert_eq!(open("2026-11-20T00:00:00Z"), 60, "an ordinary day");
+        assert_eq!(open("2027-03-28T00:00:00Z"), 0, "02:00 becomes 03:00");
+        assert_eq!(open("2026-10-24T22:00:00Z"), 120, "03:00 becomes 02:00");
+    }
+
+    #[test]
     fn a_freeze_holds_both_of_its_days_in_the_zone_of_the_hours() {
         let freeze: Freeze = "2026-12-24/2027-01-02".parse().unwrap();
         let berlin = TimeZone::get("Europe/Berlin").unwrap();

@@ -13,6 +13,7 @@ mod client;
 mod cohorts;
 mod confirmed;
 mod crashes;
+mod disks;
 mod ends;
 mod fixture;
 mod frozen;

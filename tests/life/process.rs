@@ -29,7 +29,16 @@ fn run(file: &Path) -> Command {
 impl Process {
     /// Starts it and waits until it says where it listens.
     pub fn start(file: &Path) -> Self {
-        Self::wait(run(file).stderr(Stdio::piped()).spawn().unwrap())
+        Self::of(run(file))
+    }
+
+    /// The same for a command of one's own.
+    pub fn of(mut command: Command) -> Self {
+        Self::wait(command.stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Starts it and ends it as a crash would, wherever its start is by then.
