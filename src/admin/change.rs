@@ -19,8 +19,8 @@ use super::rollouts;
 use crate::evaluator::{Ask, Command, Letter, RolloutView};
 use crate::names::RolloutName;
 use crate::rollout::{Actor, Verb, VerbArgs};
-use crate::snapshot::{Latch, Runtime};
-use crate::split::{OpenCohorts, Weight};
+use crate::snapshot::Latch;
+use crate::split::Weight;
 
 /// How long an abort waits for the evaluator's word; the weight is 0 before that.
 const ABORT_WAIT: Duration = Duration::from_secs(2);
@@ -207,16 +207,12 @@ async fn abort(cx: &Context, command: Command) -> Result<Arc<RolloutView>, Probl
     }
 }
 
+/// The rollout, and what runs of its group.
 fn latch(cx: &Context, command: &Command) {
     let reason = if command.reason.is_empty() { "aborted by a person" } else { command.reason.as_str() };
     let at = cx.parts().clock.wall();
     let latch = Arc::new(Latch { at, actor: command.actor.name.clone(), reason: reason.to_owned() });
-    cx.parts().live.update_runtime(command.rollout.as_str(), |runtime| {
-        if runtime.latch.is_some() {
-            return None;
-        }
-        Some(Runtime { weight: Weight::ZERO, latch: Some(Arc::clone(&latch)), open: OpenCohorts::None })
-    });
+    cx.parts().live.fall(command.rollout.as_str(), &latch);
     tracing::warn!(
         rollout.name = %command.rollout, actor = %command.actor.name, reason,
         "aborted: the canary's weight is 0 and latched"

@@ -15,7 +15,7 @@ use crate::measure::ring::{self, Record};
 use crate::measure::{Release, SharedMemory};
 use crate::names::{Arm, Mono};
 use crate::snapshot::{Latch, Live, Rollout};
-use crate::split::{OpenCohorts, Weight};
+use crate::split::Weight;
 
 /// How often the rings are drained.
 pub const DRAIN_EVERY: Duration = Duration::from_millis(10);
@@ -211,18 +211,12 @@ impl Guard {
         Batch { records, dropped }
     }
 
-    /// Takes the canary to 0 without asking anybody.
+    /// Takes the canary to 0, and its group along, without asking anybody.
     fn latch(&self, rollout: &Rollout, reason: &str) {
         let name = rollout.fixed.config.name.as_str();
         let latch =
             Arc::new(Latch { at: self.parts.clock.wall(), actor: BREAKER.to_owned(), reason: reason.to_owned() });
-        self.parts.live.update_runtime(name, |runtime| {
-            runtime.latch.is_none().then(|| crate::snapshot::Runtime {
-                weight: Weight::ZERO,
-                latch: Some(Arc::clone(&latch)),
-                open: OpenCohorts::None,
-            })
-        });
+        self.parts.live.fall(name, &latch);
         tracing::warn!(
             rollout.name = name,
             arm = Arm::Canary.as_str(),

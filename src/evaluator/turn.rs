@@ -19,7 +19,7 @@ use crate::judge::Verdict;
 use crate::names::{Arm, Mono, RolloutName};
 use crate::rollout::lockstep::{self, Member};
 use crate::rollout::{Actor, Event, Now, Phase, Refusal, RefusalKind, Role, State, Verb, machine, register};
-use crate::snapshot::{Prepared, Snapshot};
+use crate::snapshot::{GROUP, Latch, Prepared, Snapshot};
 
 /// At least four ticks a second.
 pub const TICK_EVERY: Duration = Duration::from_millis(250);
@@ -179,23 +179,32 @@ impl Evaluator {
     /// A latch that the guard or an abort has published is taken into the state before anything else is published.
     fn adopt_latches(&mut self, now: Now) {
         let snapshot = self.world.live.load();
-        for rollout in &snapshot.rollouts {
-            let Some(latch) = &rollout.runtime.latch else { continue };
-            let Some(at) = self.place(rollout.fixed.slot).filter(|at| self.cases[*at].state.latch.is_none()) else {
-                continue;
-            };
-            let event = if latch.actor == BREAKER {
-                Event::Tripped { reason: latch.reason.clone() }
-            } else {
-                let actor = Actor::new(latch.actor.clone(), &[Role::Owner]);
-                Event::Command { verb: Verb::Abort, actor, reason: latch.reason.clone() }
-            };
-            self.apply_quietly(at, event, now);
-            if self.cases[at].state.latch.is_none() {
-                // Nothing ran that could be rolled back: a latch without a rollout would stand for ever.
-                let next = case::runtime(&self.cases[at].state);
-                self.world.live.update_runtime(self.cases[at].name.as_str(), |_| Some(next.clone()));
+        // Who fell first takes his group along in the machine too; what is left then was latched by a group that the file
+        // has and the plan in force has not.
+        for of_group in [false, true] {
+            for rollout in &snapshot.rollouts {
+                let Some(latch) = rollout.runtime.latch.as_ref().filter(|l| (l.actor == GROUP) == of_group) else {
+                    continue;
+                };
+                if let Some(at) = self.place(rollout.fixed.slot).filter(|at| self.cases[*at].state.latch.is_none()) {
+                    self.adopt_latch(at, latch, now);
+                }
             }
+        }
+    }
+
+    fn adopt_latch(&mut self, at: usize, latch: &Latch, now: Now) {
+        let event = if latch.actor == BREAKER {
+            Event::Tripped { reason: latch.reason.clone() }
+        } else {
+            let actor = Actor::new(latch.actor.clone(), &[Role::Owner]);
+            Event::Command { verb: Verb::Abort, actor, reason: latch.reason.clone() }
+        };
+        self.apply_quietly(at, event, now);
+        if self.cases[at].state.latch.is_none() {
+            // Nothing ran that could be rolled back: a latch without a rollout would stand for ever.
+            let next = case::runtime(&self.cases[at].state);
+            self.world.live.update_runtime(self.cases[at].name.as_str(), |_| Some(next.clone()));
         }
     }
 

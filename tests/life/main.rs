@@ -17,6 +17,7 @@ mod disks;
 mod ends;
 mod fixture;
 mod frozen;
+mod groups;
 mod heartbeat;
 mod kills;
 mod latches;
