@@ -17,15 +17,6 @@ impl Ask for Caller {
     fn header(&self, name: &HeaderName) -> Option<&str> {
         (name.as_str() == "x-org").then_some("umbrella")
     }
-    fn cookie(&self, _: &str) -> Option<&str> {
-        None
-    }
-    fn claim(&self, _: &str) -> Option<&str> {
-        None
-    }
-    fn query(&self, _: &str) -> Option<&str> {
-        None
-    }
     fn path(&self) -> &str {
         "/v1/chat/completions"
     }

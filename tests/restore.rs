@@ -6,82 +6,24 @@
 #[expect(dead_code, reason = "the simulator does more than is asked of it here")]
 mod sim;
 
-use std::sync::Arc;
-use std::time::Duration;
+#[path = "sim/lives.rs"]
+mod lives;
 
-use serin::judge::{Fact, Judge, Policy, Stage, Verdict};
+use std::sync::Arc;
+
+use lives::{Life, UNTIL, harm, policy, seconds, world};
+use serin::judge::Judge;
 use serin::names::Mono;
 use sim::dice::Dice;
-use sim::harm::Harm;
-use sim::kinds::{KINDS, Traffic};
-use sim::traffic::{Times, World};
-
-const POLICY: &str = include_str!("fixtures/traces/policy.toml");
-const STAGE_AT: f64 = 60.0;
-const UNTIL: f64 = 120.0;
-
-fn policy() -> Arc<Policy> {
-    let mut policy = Policy::from_toml(POLICY).unwrap();
-    policy.warm_up = Duration::from_secs(5);
-    policy.min_stage = Duration::from_secs(20);
-    Arc::new(policy)
-}
-
-/// What becomes known in each tick of two minutes; the canary's users arrive after one.
-fn world(traffic: Traffic, harm: Harm, seed: u64) -> Vec<Vec<Fact>> {
-    let mut world = World::new(traffic, harm, Times { stage: STAGE_AT, onset: STAGE_AT + 10.0 }, seed, 0);
-    let mut ticks = vec![Vec::new(); (UNTIL / 0.25) as usize];
-    while world.now() < UNTIL {
-        for fact in world.step().facts {
-            // The simulator may tell of a retry's start a tick late; here each fact is in its own.
-            let tick = fact.known().0.div_ceil(250_000_000).max(1) as usize - 1;
-            if let Some(tick) = ticks.get_mut(tick) {
-                tick.push(fact);
-            }
-        }
-    }
-    ticks
-}
-
-fn seconds(tick: usize) -> f64 {
-    0.25 * (tick + 1) as f64
-}
-
-/// One judge's life: every verdict, and what it would show at the end.
-struct Life {
-    judge: Judge,
-    policy: Arc<Policy>,
-    said: Vec<Verdict>,
-}
+use sim::kinds::KINDS;
 
 impl Life {
-    fn new(policy: &Arc<Policy>) -> Self {
-        Self { judge: Judge::new(Arc::clone(policy), Mono(0)), policy: Arc::clone(policy), said: Vec::new() }
-    }
-
-    fn tick(&mut self, facts: &[Fact], at: Mono) {
-        facts.iter().for_each(|fact| self.judge.observe(fact));
-        self.said.push(self.judge.tick(at));
-        if at == Mono::from_seconds(STAGE_AT) {
-            let (residence, samples) = (self.policy.min_stage, 50);
-            self.judge.enter_stage(Stage { weight: 0.25, residence, samples }, at);
-        }
-    }
-
     fn crash(&mut self) {
         self.judge = Judge::restore(Arc::clone(&self.policy), &self.judge.checkpoint()).unwrap();
     }
 
     fn shown(&self) -> String {
         serde_json::to_string(&self.judge.report(Mono::from_seconds(UNTIL))).unwrap()
-    }
-}
-
-fn harm(seed: u64) -> Harm {
-    match seed % 3 {
-        0 => Harm::NONE,
-        1 => Harm { errors: 0.5, ..Harm::NONE },
-        _ => Harm { outage: true, ..Harm::NONE },
     }
 }
 

@@ -1,7 +1,5 @@
 //! Where one unit goes and why, without sending traffic.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -174,24 +172,6 @@ fn may_change(cohort: &Cohort) -> MayChange {
 struct UnitAlone<'a>(&'a str);
 
 impl Ask for UnitAlone<'_> {
-    fn header(&self, _: &axum::http::HeaderName) -> Option<&str> {
-        None
-    }
-    fn cookie(&self, _: &str) -> Option<&str> {
-        None
-    }
-    fn claim(&self, _: &str) -> Option<&str> {
-        None
-    }
-    fn query(&self, _: &str) -> Option<&str> {
-        None
-    }
-    fn path(&self) -> &str {
-        ""
-    }
-    fn ip(&self) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    }
     fn unit(&self) -> Option<&str> {
         Some(self.0)
     }

@@ -1,9 +1,6 @@
 //! A phantom for rehearsals: a rollout's own tables in the one cell, to which no route leads and which carries nobody.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-
-use http::HeaderName;
 
 use super::table::{Latch, Rollout, Runtime, Snapshot};
 use crate::names::Arm;
@@ -15,29 +12,7 @@ const NOBODY: &[u8] = b"serin drill";
 /// A request that was never made.
 struct Unasked;
 
-impl Ask for Unasked {
-    fn header(&self, _: &HeaderName) -> Option<&str> {
-        None
-    }
-    fn cookie(&self, _: &str) -> Option<&str> {
-        None
-    }
-    fn claim(&self, _: &str) -> Option<&str> {
-        None
-    }
-    fn query(&self, _: &str) -> Option<&str> {
-        None
-    }
-    fn path(&self) -> &str {
-        "/"
-    }
-    fn ip(&self) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    }
-    fn unit(&self) -> Option<&str> {
-        None
-    }
-}
+impl Ask for Unasked {}
 
 impl Snapshot {
     /// The same with a phantom of this rollout at 100 %; `None` when there is no rollout of that name, or a rehearsal

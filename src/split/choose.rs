@@ -146,15 +146,6 @@ mod tests {
         fn header(&self, name: &http::HeaderName) -> Option<&str> {
             self.1.iter().find(|(k, _)| name == *k).map(|(_, v)| *v)
         }
-        fn cookie(&self, _: &str) -> Option<&str> {
-            None
-        }
-        fn claim(&self, _: &str) -> Option<&str> {
-            None
-        }
-        fn query(&self, _: &str) -> Option<&str> {
-            None
-        }
         fn path(&self) -> &str {
             "/v1/chat/completions"
         }

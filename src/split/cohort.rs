@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,22 +11,37 @@ use ipnet::IpNet;
 
 use super::weight::Weight;
 
-/// What a cohort's conditions may ask about one request. Every answer is borrowed; `None` is "not there".
+/// What a cohort's conditions may ask about one request. Every answer is borrowed; `None` is "not there", which is what an
+/// asker that knows nothing answers.
 pub trait Ask {
     /// A request header.
-    fn header(&self, name: &HeaderName) -> Option<&str>;
+    fn header(&self, _name: &HeaderName) -> Option<&str> {
+        None
+    }
     /// A cookie by name.
-    fn cookie(&self, name: &str) -> Option<&str>;
+    fn cookie(&self, _name: &str) -> Option<&str> {
+        None
+    }
     /// A claim of the verified token.
-    fn claim(&self, name: &str) -> Option<&str>;
+    fn claim(&self, _name: &str) -> Option<&str> {
+        None
+    }
     /// A query parameter, still percent-encoded.
-    fn query(&self, name: &str) -> Option<&str>;
+    fn query(&self, _name: &str) -> Option<&str> {
+        None
+    }
     /// The path, without the query.
-    fn path(&self) -> &str;
+    fn path(&self) -> &str {
+        "/"
+    }
     /// The caller's address.
-    fn ip(&self) -> IpAddr;
+    fn ip(&self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    }
     /// The unit, as text.
-    fn unit(&self) -> Option<&str>;
+    fn unit(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A rule before the bucket.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Client, Proxy, Upstream, canary, chat, eventually, stable};
+use super::support::{Proxy, Upstream, canary, chat, eventually, stable};
 
 fn start(exposure: &str) -> (Upstream, Upstream, Proxy) {
     let (a, b) = (Upstream::ok(), Upstream::ok());
@@ -14,24 +14,12 @@ fn start(exposure: &str) -> (Upstream, Upstream, Proxy) {
             .to_owned(),
     ];
     let proxy = Proxy::start(&chat(&format!("exposure = {{ {exposure} }}"), &tables.concat()));
-    admin(&proxy, "POST", "/api/v1/rollouts/chat/start", &json!({"reason": "test"}));
+    proxy.api("POST", "/api/v1/rollouts/chat/start", &json!({"reason": "test"}));
     (a, b, proxy)
 }
 
-fn admin(proxy: &Proxy, method: &str, path: &str, body: &Value) -> Value {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let mut client = Client::connect(proxy.admin);
-    client.send(format!(
-        "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        proxy.admin,
-        body.len()
-    ));
-    serde_json::from_str(&client.response().unwrap().text()).unwrap()
-}
-
 fn rollout(proxy: &Proxy) -> Value {
-    admin(proxy, "GET", "/api/v1/rollouts/chat", &Value::Null)
+    proxy.api("GET", "/api/v1/rollouts/chat", &Value::Null)
 }
 
 /// So many requests, each by another user.
@@ -42,7 +30,7 @@ fn visit(proxy: &Proxy, users: std::ops::Range<u32>) {
 }
 
 fn recorded(proxy: &Proxy) -> Vec<String> {
-    let all = admin(proxy, "GET", "/api/v1/journal?after=0", &Value::Null);
+    let all = proxy.api("GET", "/api/v1/journal?after=0", &Value::Null);
     let text = all.to_string();
     text.match_indices("\"decision\":\"")
         .map(|(at, key)| text[at + key.len()..].split('"').next().unwrap().to_owned())
@@ -86,7 +74,7 @@ fn where_the_file_says_stop_the_canary_goes_to_0_and_is_not_latched() {
     let before = b.requests().len();
     visit(&proxy, 40..80);
     assert_eq!(b.requests().len(), before, "nobody reaches the canary any more");
-    admin(&proxy, "POST", "/api/v1/rollouts/chat/resume", &json!({"reason": "test"}));
+    proxy.api("POST", "/api/v1/rollouts/chat/resume", &json!({"reason": "test"}));
     eventually("the budget is as spent as before", || {
         let now = rollout(&proxy);
         now["weight"] == 0.0 && now["phase"] == "paused" && now["exposed"]["requests"].as_u64().unwrap() >= 5

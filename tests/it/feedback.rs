@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Client, Proxy, Response, Upstream, canary, chat, eventually, stable};
+use super::support::{Proxy, Response, Upstream, canary, chat, eventually, stable};
 
 /// Everybody drawn, 30 % of them for the canary, judged; `keys` and `tables` of the rollout may be added.
 fn start(before: &str, keys: &str, tables: &str) -> (Upstream, Upstream, Proxy) {
@@ -19,20 +19,8 @@ fn ask(proxy: &Proxy, user: &str, more: &str) -> Response {
     proxy.ask(format!("GET / HTTP/1.1\r\nhost: a\r\nx-user-id: {user}\r\n{more}\r\n"))
 }
 
-fn admin(proxy: &Proxy, method: &str, path: &str, body: &Value) -> Value {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let mut client = Client::connect(proxy.admin);
-    client.send(format!(
-        "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        proxy.admin,
-        body.len()
-    ));
-    serde_json::from_str(&client.response().unwrap().text()).unwrap()
-}
-
 fn score(proxy: &Proxy, item: Value) -> Value {
-    admin(proxy, "POST", "/api/v1/feedback", &item)
+    proxy.api("POST", "/api/v1/feedback", &item)
 }
 
 /// The guard takes an exchange in a moment after it began.
@@ -42,7 +30,7 @@ fn until_scored(proxy: &Proxy, item: &Value) {
 
 /// The judge's count of canary scores of a gate.
 fn samples(proxy: &Proxy, gate: &str) -> u64 {
-    let view = admin(proxy, "GET", "/api/v1/rollouts/chat", &Value::Null);
+    let view = proxy.api("GET", "/api/v1/rollouts/chat", &Value::Null);
     let gates = view["gates"].as_array().unwrap();
     gates.iter().find(|g| g["name"] == gate).map_or(0, |g| g["samples"].as_u64().unwrap())
 }
@@ -129,7 +117,7 @@ fn off_means_that_nothing_is_remembered() {
 fn after_an_abort_a_unit_is_still_scored_under_the_arm_that_served_it() {
     let (_a, _b, proxy) = start("", "", SCORED);
     let [canary, _] = two(&proxy);
-    admin(&proxy, "POST", "/api/v1/rollouts/chat/abort", &json!({"reason": "test"}));
+    proxy.api("POST", "/api/v1/rollouts/chat/abort", &json!({"reason": "test"}));
     until_scored(&proxy, &json!({"unit": canary, "metric": "quality", "value": 0.1}));
     eventually("the canary's, though all are on stable now", || samples(&proxy, "quality_mean") == 1);
     let said = score(&proxy, json!({"unit": "never seen", "metric": "quality", "value": 0.1}));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Client, Proxy, Upstream, canary, chat, eventually, stable};
+use super::support::{Proxy, Upstream, canary, chat, eventually, stable};
 
 /// A rollout at 50 % whose canary answers every request with these bytes.
 fn start(bad: &str, keys: &str, of_canary: bool) -> (Upstream, Upstream, Proxy) {
@@ -18,20 +18,8 @@ fn start(bad: &str, keys: &str, of_canary: bool) -> (Upstream, Upstream, Proxy) 
     (good, bad, proxy)
 }
 
-fn admin(proxy: &Proxy, method: &str, path: &str, body: &Value) -> Value {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let mut client = Client::connect(proxy.admin);
-    client.send(format!(
-        "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        proxy.admin,
-        body.len()
-    ));
-    serde_json::from_str(&client.response().unwrap().text()).unwrap()
-}
-
 fn rollout(proxy: &Proxy) -> Value {
-    admin(proxy, "GET", "/api/v1/rollouts/chat", &Value::Null)
+    proxy.api("GET", "/api/v1/rollouts/chat", &Value::Null)
 }
 
 fn visit(proxy: &Proxy) {
@@ -106,9 +94,9 @@ fn one_safety_report_rolls_back() {
     visit(&proxy);
     let user = (0..30).map(|n| format!("u{n}")).find(|user| {
         let path = format!("/api/v1/rollouts/chat/which?unit={user}");
-        admin(&proxy, "GET", &path, &Value::Null)["arm"] == "canary"
+        proxy.api("GET", &path, &Value::Null)["arm"] == "canary"
     });
-    let said = admin(&proxy, "POST", "/api/v1/feedback", &json!({"unit": user, "metric": "safety", "value": 1}));
+    let said = proxy.api("POST", "/api/v1/feedback", &json!({"unit": user, "metric": "safety", "value": 1}));
     assert_eq!(said["accepted"], 1, "{said}");
     rolls_back(&proxy);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Client, Proxy, Upstream, canary, chat, eventually, stable};
+use super::support::{Proxy, Upstream, canary, chat, eventually, stable};
 
 const ANSWER: &str = "{\"choices\":[{\"message\":{\"role\":\"assistant\",\"content\":\"Mail jo@example.com, he knows.\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5}}";
 
@@ -25,18 +25,6 @@ fn start(samples: &str) -> (Upstream, Upstream, Proxy) {
     (a, b, proxy)
 }
 
-fn admin(proxy: &Proxy, method: &str, path: &str, body: &Value) -> Value {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let mut client = Client::connect(proxy.admin);
-    client.send(format!(
-        "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        proxy.admin,
-        body.len()
-    ));
-    serde_json::from_str(&client.response().unwrap().text()).unwrap()
-}
-
 fn visit(proxy: &Proxy, users: u32) {
     for n in 0..users {
         let body = format!(
@@ -51,7 +39,7 @@ fn visit(proxy: &Proxy, users: u32) {
 }
 
 fn taken(proxy: &Proxy) -> Vec<Value> {
-    admin(proxy, "GET", "/api/v1/samples?limit=1000", &Value::Null)["items"].as_array().unwrap().clone()
+    proxy.api("GET", "/api/v1/samples?limit=1000", &Value::Null)["items"].as_array().unwrap().clone()
 }
 
 #[test]
@@ -66,17 +54,17 @@ fn a_scorer_reads_samples_and_its_scores_reach_the_gate() {
     assert!(request.contains("Call [number]") && request.contains("\"user\":\"[redacted]\""), "{request}");
     assert_eq!((&one["tokens"], &one["outcome"], &one["status"]), (&json!([7, 5]), &json!("success"), &json!(200)));
     let scores: Vec<Value> = all.iter().map(|s| json!({"ref": s["ref"], "metric": "quality", "value": 0.9})).collect();
-    let said = admin(&proxy, "POST", "/api/v1/feedback", &json!(scores));
+    let said = proxy.api("POST", "/api/v1/feedback", &json!(scores));
     assert_eq!(said["accepted"], 40, "{said}");
     let canaries = all.iter().filter(|s| s["arm"] == "canary").count() as u64;
     assert!((8..33).contains(&canaries), "both arms are sampled: {canaries}");
     eventually("the gate has the canary's scores", || {
-        admin(&proxy, "GET", "/api/v1/rollouts/chat", &Value::Null)["gates"][0]["samples"] == json!(canaries)
+        proxy.api("GET", "/api/v1/rollouts/chat", &Value::Null)["gates"][0]["samples"] == json!(canaries)
     });
-    let again = admin(&proxy, "POST", "/api/v1/feedback", &json!(scores));
+    let again = proxy.api("POST", "/api/v1/feedback", &json!(scores));
     assert_eq!(again["accepted"], 0, "the loop may run twice");
     let next = all[39]["number"].as_u64().unwrap();
-    let rest = admin(&proxy, "GET", &format!("/api/v1/samples?rollout=chat&after={next}"), &Value::Null);
+    let rest = proxy.api("GET", &format!("/api/v1/samples?rollout=chat&after={next}"), &Value::Null);
     assert_eq!((rest["items"].as_array().unwrap().len(), &rest["next"]), (0, &json!(next)));
 }
 
@@ -84,7 +72,7 @@ fn a_scorer_reads_samples_and_its_scores_reach_the_gate() {
 fn nothing_is_taken_where_nothing_is_asked_for_and_no_text_where_none_is_wanted() {
     let (_a, _b, proxy) = start("");
     visit(&proxy, 5);
-    let said = admin(&proxy, "GET", "/api/v1/samples?rollout=chat", &Value::Null);
+    let said = proxy.api("GET", "/api/v1/samples?rollout=chat", &Value::Null);
     assert!(said["detail"].as_str().unwrap().contains("takes no samples"), "{said}");
     let (_a, _b, proxy) = start("samples = { share = \"100%\", text = \"none\", keep = 3 }");
     visit(&proxy, 9);

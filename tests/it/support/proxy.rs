@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use serde_json::Value;
 use serin::app::{self, Serin};
 use serin::config;
 
@@ -58,6 +59,19 @@ impl Proxy {
         let mut client = self.connect();
         client.send(request);
         client.response().unwrap_or_else(|e| panic!("no answer: {e:?}"))
+    }
+
+    /// Calls the admin API with a body (none where it is null), and reads the answer's.
+    pub fn api(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut client = Client::connect(self.admin);
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            self.admin,
+            body.len()
+        ));
+        serde_json::from_str(&client.response().unwrap().text()).unwrap()
     }
 
     /// The metrics as text.
