@@ -71,7 +71,7 @@ fn expected(told: &serde_json::Map<String, Value>) -> Facts {
         match key.as_str() {
             "dialect" => {
                 let all = [Dialect::Unknown, Dialect::Chat, Dialect::Completions, Dialect::Responses];
-                let more = [Dialect::Embeddings, Dialect::Messages, Dialect::Mcp];
+                let more = [Dialect::Embeddings, Dialect::Messages, Dialect::Mcp, Dialect::Gemini, Dialect::Converse];
                 facts.dialect = *all.iter().chain(&more).find(|d| format!("{d:?}") == word.unwrap()).unwrap();
             }
             "finish" => {

@@ -326,8 +326,9 @@ impl Check<'_, '_> {
         };
         let input = nano(raw.input.as_ref()).unwrap_or_default();
         let cached = nano(raw.cached_input.as_ref()).unwrap_or(input);
+        let written = nano(raw.cache_write.as_ref()).unwrap_or(input);
         let output = nano(raw.output.as_ref()).unwrap_or_default();
-        Some(Prices { input_nano: input, cached_input_nano: cached, output_nano: output })
+        Some(Prices { input_nano: input, cached_input_nano: cached, cache_write_nano: written, output_nano: output })
     }
 }
 

@@ -291,6 +291,8 @@ pub struct Prices {
     pub input_nano: f64,
     /// A token of input read from a cache.
     pub cached_input_nano: f64,
+    /// A token of input written into a cache.
+    pub cache_write_nano: f64,
     /// A token of output.
     pub output_nano: f64,
 }

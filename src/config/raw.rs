@@ -157,6 +157,7 @@ tables! {
     Prices {
         input: At<f64>,
         cached_input: At<f64>,
+        cache_write: At<f64>,
         output: At<f64>,
         per: At<Text>,
     }

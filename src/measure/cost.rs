@@ -10,6 +10,7 @@ pub fn cost_nano(prices: Option<&Prices>, facts: &Facts) -> u64 {
     let tokens = |count: Option<u64>| count.unwrap_or(0) as f64;
     let cost = tokens(facts.tokens_in_fresh()) * prices.input_nano
         + tokens(facts.tokens_cached) * prices.cached_input_nano
+        + tokens(facts.tokens_cache_written) * prices.cache_write_nano
         + tokens(facts.tokens_out) * prices.output_nano;
     cost.round().max(0.0) as u64
 }
@@ -19,8 +20,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cached_input_is_charged_at_its_own_price() {
-        let prices = Prices { input_nano: 400.0, cached_input_nano: 100.0, output_nano: 1_600.0 };
+    fn what_is_read_from_and_written_into_a_cache_is_charged_at_its_own_price() {
+        let prices =
+            Prices { input_nano: 400.0, cached_input_nano: 100.0, cache_write_nano: 500.0, output_nano: 1_600.0 };
         let facts = Facts {
             dialect: crate::wire::Dialect::Chat,
             tokens_in: Some(1_000),
@@ -30,5 +32,14 @@ mod tests {
         };
         assert_eq!(cost_nano(Some(&prices), &facts), 600 * 400 + 400 * 100 + 10 * 1_600);
         assert_eq!(cost_nano(None, &facts), 0);
+        let messages = Facts {
+            dialect: crate::wire::Dialect::Messages,
+            tokens_in: Some(7),
+            tokens_cached: Some(400),
+            tokens_cache_written: Some(1_000),
+            tokens_out: Some(10),
+            ..Facts::default()
+        };
+        assert_eq!(cost_nano(Some(&prices), &messages), 7 * 400 + 400 * 100 + 1_000 * 500 + 10 * 1_600);
     }
 }

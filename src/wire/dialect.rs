@@ -16,6 +16,8 @@ pub(crate) fn by_path(protocol: Protocol, path: &str) -> Dialect {
         _ if ends("/embeddings") => Dialect::Embeddings,
         _ if ends("/messages") => Dialect::Messages,
         Protocol::Auto if ends("/mcp") => Dialect::Mcp,
+        Protocol::Auto if ends(":generateContent") || ends(":streamGenerateContent") => Dialect::Gemini,
+        Protocol::Auto if ends("/converse") => Dialect::Converse,
         _ => Dialect::Unknown,
     };
     if may(protocol, told) { told } else { Dialect::Unknown }
@@ -53,7 +55,7 @@ fn may(protocol: Protocol, dialect: Dialect) -> bool {
     match protocol {
         Protocol::Auto => true,
         Protocol::Http => false,
-        Protocol::OpenAi => !matches!(dialect, Dialect::Messages | Dialect::Mcp),
+        Protocol::OpenAi => !matches!(dialect, Dialect::Messages | Dialect::Mcp | Dialect::Gemini | Dialect::Converse),
         Protocol::Anthropic => dialect == Dialect::Messages,
         Protocol::Mcp => dialect == Dialect::Mcp,
     }
@@ -76,6 +78,10 @@ mod tests {
             (Protocol::Anthropic, "/v1/chat/completions", Dialect::Unknown),
             (Protocol::Auto, "/v1/messages/count_tokens", Dialect::Unknown),
             (Protocol::Auto, "/mcp", Dialect::Mcp),
+            (Protocol::Auto, "/v1beta/models/gemini-x:streamGenerateContent?alt=sse", Dialect::Gemini),
+            (Protocol::OpenAi, "/v1beta/models/gemini-x:generateContent", Dialect::Unknown),
+            (Protocol::Auto, "/model/us.maker.model-v1%3A0/converse", Dialect::Converse),
+            (Protocol::Auto, "/model/m/converse-stream", Dialect::Unknown),
             (Protocol::Mcp, "/tools", Dialect::Mcp),
             (Protocol::Http, "/v1/chat/completions", Dialect::Unknown),
         ] {

@@ -8,7 +8,7 @@ use super::scan::Fault;
 use super::schema::Schema;
 use super::sse::{Hold, Piece, TAIL_BYTES, WHOLE_BYTES_MAX};
 use super::tally::Tally;
-use super::{anthropic, dialect, mcp, openai};
+use super::{anthropic, bedrock, dialect, gemini, mcp, openai};
 
 /// How much of a document is looked at in search of its dialect.
 const GUESS_BYTES: usize = 1024;
@@ -126,6 +126,8 @@ fn whole(tally: &mut Tally, bytes: &[u8]) -> Result<(), Fault> {
         Dialect::Embeddings => openai::embeddings(tally, bytes),
         Dialect::Messages => anthropic::document(tally, bytes),
         Dialect::Mcp => mcp::document(tally, bytes),
+        Dialect::Gemini => gemini::document(tally, bytes),
+        Dialect::Converse => bedrock::document(tally, bytes),
         Dialect::Unknown => Ok(()),
     }
 }
@@ -139,6 +141,8 @@ fn ends(tally: &mut Tally, head: &[u8], tail: &[u8], ending: Ending) {
     match tally.facts.dialect {
         Dialect::Messages => anthropic::document_ends(tally, tail),
         Dialect::Mcp => mcp::document_ends(tally, head, tail),
+        Dialect::Gemini => gemini::ends(tally, tail),
+        Dialect::Converse => bedrock::ends(tally, tail),
         _ => openai::document_ends(tally, head, tail),
     }
 }

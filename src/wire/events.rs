@@ -5,7 +5,7 @@ use super::facts::{Dialect, Ending, Facts, Protocol};
 use super::schema::Schema;
 use super::sse::{Event, Piece, Splitter};
 use super::tally::Tally;
-use super::{anthropic, dialect, mcp, openai, scan};
+use super::{anthropic, dialect, gemini, mcp, openai, scan};
 use crate::names::Mono;
 
 /// Events looked at in search of a dialect before giving up.
@@ -41,7 +41,10 @@ impl Events {
     /// Whether this dialect's events carry generated tokens.
     pub(crate) fn awaits_tokens(&self) -> bool {
         let dialect = self.seen.tally.facts.dialect;
-        matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Messages)
+        matches!(
+            dialect,
+            Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Messages | Dialect::Gemini
+        )
     }
 
     /// When the first generated token passed.
@@ -106,7 +109,8 @@ impl Seen {
             Dialect::Responses => openai::responses_event(&mut self.tally, event, now),
             Dialect::Messages => anthropic::event(&mut self.tally, &mut self.blocks, event, now),
             Dialect::Mcp => mcp::event(&mut self.tally, event),
-            Dialect::Unknown | Dialect::Embeddings => (),
+            Dialect::Gemini => gemini::event(&mut self.tally, event, now),
+            Dialect::Unknown | Dialect::Embeddings | Dialect::Converse => (),
         }
         if self.tally.facts.dialect != Dialect::Unknown {
             self.guesses = 0;

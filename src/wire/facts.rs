@@ -61,6 +61,10 @@ pub enum Dialect {
     Messages,
     /// MCP JSON-RPC.
     Mcp,
+    /// Gemini `:generateContent`.
+    Gemini,
+    /// Bedrock `/converse`.
+    Converse,
 }
 
 /// Why the model stopped, from the mildest to the gravest: where an answer has several choices, the gravest is kept.
@@ -130,7 +134,7 @@ pub struct Facts {
     pub tokens_out: Option<u64>,
     /// Input tokens read from the provider's cache.
     pub tokens_cached: Option<u64>,
-    /// Input tokens written into the provider's cache (Anthropic).
+    /// Input tokens written into the provider's cache (Anthropic, Bedrock).
     pub tokens_cache_written: Option<u64>,
     /// Output tokens spent on reasoning.
     pub tokens_reasoning: Option<u64>,
@@ -175,11 +179,11 @@ pub struct Facts {
 
 impl Facts {
     /// Input tokens that were neither read from nor written into a cache, whichever way the provider counts:
-    /// OpenAI's input includes the cached tokens, Anthropic's does not.
+    /// OpenAI's and Gemini's input includes the cached tokens, Anthropic's and Bedrock's does not.
     #[must_use]
     pub fn tokens_in_fresh(&self) -> Option<u64> {
         match self.dialect {
-            Dialect::Messages => self.tokens_in,
+            Dialect::Messages | Dialect::Converse => self.tokens_in,
             _ => self.tokens_in.map(|all| all.saturating_sub(self.tokens_cached.unwrap_or(0))),
         }
     }

@@ -6,11 +6,12 @@
 //! Every reader is bounded in memory, never panics, and stays silent on what it does not understand.
 //!
 //! `reader` decides what to look with; `sse` splits streams, `document` collects documents, `decode` unpacks gzip, br and
-//! zstd; `openai`, `anthropic` and `mcp` know the dialects; `scan` looks into JSON; `echo` spares looking twice; `tally` keeps
+//! zstd; `openai`, `anthropic`, `gemini`, `bedrock` and `mcp` know the dialects; `scan` looks into JSON; `echo` spares looking twice; `tally` keeps
 //! what was found. Of requests, `schema` reads the shape that an answer is to have, `history` recognises a conversation that is
 //! asked again, and `edit` puts other values into a body as it passes: those that `rewrite` chooses for a version.
 
 mod anthropic;
+mod bedrock;
 mod decode;
 mod decode_brotli;
 mod decode_zstd;
@@ -20,6 +21,7 @@ mod echo;
 pub mod edit;
 mod events;
 pub mod facts;
+mod gemini;
 pub mod history;
 mod mcp;
 mod openai;

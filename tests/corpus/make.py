@@ -526,6 +526,95 @@ whole("mcp-doc-accepted", MCP, "", M, status=202)
 whole("mcp-doc-not-json", MCP, "oops", {**M, "malformed": True})
 whole("mcp-doc-session-gone", MCP, rpc(id=None, error={"code": -32001, "message": "Session not found"}), {**M, "in_band_error": True, "rpc_error": -32001}, status=404)
 
+# ---------------------------------------------------------------- Gemini generateContent
+GEM, GEMS = "/v1beta/models/gemini-x:generateContent", "/v1beta/models/gemini-x:streamGenerateContent?alt=sse"
+G = {"dialect": "Gemini"}
+GUSED = {"promptTokenCount": 30, "candidatesTokenCount": 12, "totalTokenCount": 47, "cachedContentTokenCount": 20, "thoughtsTokenCount": 5}
+GCOUNTS = {"in": 30, "out": 17, "cached": 20, "reasoning": 5}
+GOK = {**G, "finish": "Stop", **GCOUNTS}
+
+
+def gem(*parts, finish=None, used=None, **more):
+    candidate = {"content": {"parts": list(parts), "role": "model"}, "index": 0, **({"finishReason": finish} if finish else {})}
+    return {"candidates": [candidate], **({"usageMetadata": used} if used else {}), "modelVersion": "gemini-x", **more}
+
+
+def gems(*parts, **more):
+    event = "data: " + j(gem(*parts, **more))
+    return T(event) if parts and parts[0] != {"text": ""} else event
+
+
+GSAID = [gems({"text": "Grüße"}, used={"promptTokenCount": 30}), gems({"text": ", 世界 \"finishReason\": \"SAFETY\""})]
+GEND = gems({"text": "."}, finish="STOP", used=GUSED)
+CALLED = {"functionCall": {"name": "look_up", "args": {"city": "Zürich"}}}
+
+
+def gemini(name, events, expect, whole_answer=True, **more):
+    stream("gemini-" + name, GEMS, events, {**expect, **({"done": True} if whole_answer else {})}, **more)
+
+
+gemini("good", [*GSAID, GEND], GOK)
+gemini("good-crlf", [*GSAID, GEND], GOK, end="\r\n")
+gemini("good-empty-last-part", [*GSAID, gems({"text": ""}, finish="STOP", used=GUSED)], GOK)
+gemini("good-broken-behind-its-end", [*GSAID, GEND], GOK, ending="broken")
+gemini("thought-only-then-said", [gems({"text": "hm", "thought": True}), GEND], GOK)
+gemini("thought-only", [gems({"text": "hm", "thought": True}), gems({"text": ""}, finish="STOP", used=GUSED)], {**GOK, "empty": True})
+gemini("tool-call", [gems(CALLED), gems({"text": ""}, finish="STOP", used=GUSED)], {**GOK, "finish": "ToolCalls", "tool_calls": 1})
+gemini("two-tool-calls", [gems(CALLED, CALLED, finish="STOP", used=GUSED)], {**GOK, "finish": "ToolCalls", "tool_calls": 2})
+gemini("tool-call-malformed", [gems({"text": ""}, finish="MALFORMED_FUNCTION_CALL", used=GUSED)], {**GOK, "finish": "Other", "tool_calls": 1, "tool_errors": 1})
+gemini("length", [*GSAID, gems({"text": "."}, finish="MAX_TOKENS", used=GUSED)], {**GOK, "finish": "Length", "truncated": True})
+gemini("safety", [*GSAID, "data: " + j({"candidates": [{"finishReason": "SAFETY", "index": 0}], "usageMetadata": GUSED})], {**GOK, "finish": "ContentFilter", "filtered": True})
+gemini("blocked", ["data: " + j({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 30}})], {**G, "finish": "ContentFilter", "filtered": True, "in": 30})
+gemini("empty", [gems({"text": ""}, finish="STOP", used=GUSED)], {**GOK, "empty": True})
+gemini("cut", GSAID, {**G, "in": 30, "cut": True}, whole_answer=False)
+gemini("cut-in-event", [*GSAID, GEND], {**G, "in": 30, "cut": True}, whole_answer=False, cut=40)
+gemini("cut-by-reset", GSAID, {**G, "in": 30, "cut": True}, whole_answer=False, ending="broken")
+gemini("cancelled", GSAID, {**G, "in": 30}, whole_answer=False, ending="cancelled")
+gemini("error-in-stream", [*GSAID, "data: " + j({"error": {"code": 503, "message": "overloaded", "status": "UNAVAILABLE"}})], {**G, "in": 30, "in_band_error": True}, whole_answer=False)
+gemini("nothing", [], {**G, "cut": True}, whole_answer=False)
+gemini("huge", [gems({"text": "x" * 300_000}, finish="STOP", used=GUSED)], {**GOK, "oversized": 1})
+whole("gemini-doc", GEM, gem({"text": "Hi"}, finish="STOP", used=GUSED), GOK)
+whole("gemini-doc-list", "/v1beta/models/gemini-x:streamGenerateContent", [gem({"text": "Hi"}), gem({"text": "!"}, finish="STOP", used=GUSED)], GOK)
+whole("gemini-doc-list-cut", "/v1beta/models/gemini-x:streamGenerateContent", j([gem({"text": "Hi"}), gem({"text": "!"}, finish="STOP", used=GUSED)])[:-1], {**G, "cut": True})
+whole("gemini-doc-tool", GEM, gem(CALLED, finish="STOP", used=GUSED), {**GOK, "finish": "ToolCalls", "tool_calls": 1})
+whole("gemini-doc-picture", GEM, gem({"inlineData": {"mimeType": "image/png", "data": "AAAA"}}, finish="STOP", used=GUSED), GOK)
+whole("gemini-doc-empty", GEM, {"candidates": [{"finishReason": "STOP", "index": 0}], "usageMetadata": GUSED}, {**GOK, "empty": True})
+whole("gemini-doc-blocked", GEM, {"promptFeedback": {"blockReason": "SAFETY"}}, {**G, "finish": "ContentFilter", "filtered": True})
+whole("gemini-doc-error", GEM, {"error": {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED"}}, {**G, "in_band_error": True}, status=429)
+whole("gemini-doc-error-in-200", GEM, {"error": {"code": 500, "message": "no", "status": "INTERNAL"}}, {**G, "in_band_error": True})
+whole("gemini-doc-cut", GEM, j(gem({"text": "Hi"}, finish="STOP", used=GUSED))[:-20], {**G, "cut": True})
+whole("gemini-doc-not-json", GEM, "<html></html>", {**G, "malformed": True})
+whole("gemini-doc-huge", GEM, gem({"text": "x" * 300_000}, finish="STOP", used=GUSED), {**GOK, "oversized": 1})
+whole("gemini-count", "/v1beta/models/gemini-x:countTokens", {"totalTokens": 5}, {})
+
+# ---------------------------------------------------------------- Bedrock converse
+BED = "/model/us.maker.model-v1%3A0/converse"
+B = {"dialect": "Converse"}
+BUSED = {"inputTokens": 30, "outputTokens": 12, "totalTokens": 42, "cacheReadInputTokens": 20, "cacheWriteInputTokens": 8}
+BCOUNTS = {"in": 30, "out": 12, "cached": 20, "written": 8}
+BOK = {**B, "finish": "Stop", **BCOUNTS}
+
+
+def conv(*content, reason="end_turn"):
+    return {"output": {"message": {"role": "assistant", "content": list(content)}}, "stopReason": reason, "usage": BUSED, "metrics": {"latencyMs": 812}}
+
+
+TOOL_USE = {"toolUse": {"toolUseId": "t1", "name": "look_up", "input": {"city": "Zürich"}}}
+whole("converse-doc", BED, conv({"text": "Hi \"stopReason\": \"max_tokens\""}), BOK)
+whole("converse-doc-tool", BED, conv({"text": "Hm."}, TOOL_USE, reason="tool_use"), {**BOK, "finish": "ToolCalls", "tool_calls": 1})
+whole("converse-doc-tool-malformed", BED, conv(reason="malformed_tool_use"), {**BOK, "finish": "Other", "tool_calls": 1, "tool_errors": 1})
+whole("converse-doc-thought-only", BED, conv({"reasoningContent": {"reasoningText": {"text": "hm"}}}), {**BOK, "empty": True})
+whole("converse-doc-length", BED, conv({"text": "Hi"}, reason="max_tokens"), {**BOK, "finish": "Length", "truncated": True})
+whole("converse-doc-guarded", BED, conv({"text": "Sorry."}, reason="guardrail_intervened"), {**BOK, "finish": "ContentFilter", "filtered": True})
+whole("converse-doc-empty", BED, conv(), {**BOK, "empty": True})
+whole("converse-doc-cut", BED, j(conv({"text": "Hi"}))[:-15], {**B, "cut": True})
+whole("converse-doc-cut-by-reset", BED, j(conv({"text": "Hi"}))[:-15], {**B, "cut": True}, ending="broken")
+whole("converse-doc-not-json", BED, "oops", {**B, "malformed": True})
+whole("converse-doc-huge", BED, conv({"text": "x" * 300_000}), {**BOK, "oversized": 1})
+whole("converse-doc-error", BED, {"message": "Too many requests"}, B, status=429)
+case("converse-stream", "/model/m/converse-stream", b"\x00\x00\x00\x52\x00\x00\x00\x40" * 9, "json", {}, media="application/vnd.amazon.eventstream")
+whole("bedrock-invoke-messages", "/model/maker.model/invoke", {"id": "m", "type": "message", "role": "assistant", "content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn", "usage": {"input_tokens": 3, "output_tokens": 4}}, {"dialect": "Messages", "finish": "Stop", "in": 3, "out": 4})
+
 # Plain: what is no text of a model stays unread.
 case("plain-audio", "/v1/audio/speech", b"ID3\x04\x00\xff\xfb\x90" * 50, "json", {}, media="audio/mpeg")
 whole("plain-images", "/v1/images/generations", {"created": 1, "data": [{"b64_json": "AAAA"}], "usage": {"input_tokens": 5, "output_tokens": 7}}, {})
