@@ -13,7 +13,9 @@ use super::context::Context;
 use super::error::Problem;
 use crate::journal::Broken;
 use crate::names::RolloutName;
-use crate::report::{self, Book, Report};
+use crate::notify::heard::{self, Heard};
+use crate::report::release::Moment;
+use crate::report::{self, Book, Report, Told};
 
 /// The query.
 #[derive(Debug, Default, Deserialize)]
@@ -50,11 +52,15 @@ pub async fn report(
         asked.map_err(|_| Problem::invalid("the query cannot be read", "ask with ?format=json, md or html"))?;
     let (journal, made_at) = (Arc::clone(&cx.parts().journal), cx.parts().clock.wall());
     let rollout = RolloutName::new(name.as_str());
+    let outbox = cx.snapshot().config.store.as_ref().map(|store| store.path.join("outbox"));
     // Segments are read from the disk.
     let read = tokio::task::spawn_blocking(move || {
-        let mut book = Book::new(rollout);
+        let mut book = Book::new(rollout.clone());
         let summary = journal.visit(&mut |entry| book.take(entry))?;
-        Ok::<Option<Report>, Broken>(book.close(&summary, made_at))
+        let report = book.close(&summary, made_at);
+        // An outbox that cannot be read costs the record what it says of notices, and nothing else.
+        let heard = outbox.and_then(|outbox| heard::read(&outbox, &rollout).ok());
+        Ok::<Option<Report>, Broken>(report.map(|report| with_heard(report, heard)))
     });
     let read = read.await.map_err(|_| Problem::unavailable("the journal could not be read"))?;
     let report = read
@@ -65,6 +71,23 @@ pub async fn report(
         Format::Md => text("text/markdown; charset=utf-8", report::markdown::render(&report)),
         Format::Html => text("text/html; charset=utf-8", report::page::render(&report)),
     })
+}
+
+/// The report with what the outbox knows, where there is one.
+#[must_use]
+pub fn with_heard(report: Report, heard: Option<Vec<Heard>>) -> Report {
+    let Some(heard) = heard else { return report };
+    let told = heard.into_iter().map(|one| Told {
+        n: None,
+        generation: one.generation,
+        kind: one.kind.as_str().to_owned(),
+        to: one.target,
+        at: Moment(one.at),
+        result: one.result.map_or("waiting", |result| result.as_str()).to_owned(),
+        attempts: one.attempts,
+        why: one.why,
+    });
+    report.with_told(told.collect())
 }
 
 fn text(media: &'static str, text: String) -> Response {

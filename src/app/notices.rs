@@ -230,6 +230,10 @@ plan = {{ preset = "standard" }}
         assert_eq!(ids(2), ["chat-2-aborted"], "the same id, and what was delivered is not told again");
         eventually("its receipt", || std::fs::read_to_string(&path).unwrap().contains("delivered\",\"attempts\":1"));
         second.stop();
+        let chat = RolloutName::new("chat");
+        let heard = notify::heard::read(&dir.path().join("outbox"), &chat).unwrap();
+        let told: Vec<_> = heard.iter().map(|h| (h.generation, h.target.as_str(), h.result.is_some())).collect();
+        assert!(told.contains(&(Some(1), "ops", true)) && told.contains(&(Some(2), "ops", true)), "{told:?}");
         let third = serin(dir.path(), &receiver);
         ask(&third, Verb::Clear);
         receiver.wait(4);

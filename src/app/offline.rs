@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::run::say;
+use crate::admin;
 use crate::cli::args::ReplayPolicy;
 use crate::cli::{Output, ReplayArgs, ReportArgs};
 use crate::clock::Clock;
@@ -13,6 +14,7 @@ use crate::config;
 use crate::judge::Policy;
 use crate::judge::replay::replay as judge_again;
 use crate::names::RolloutName;
+use crate::notify::heard;
 use crate::report::{self, Book};
 
 /// Names all faults of a configuration.
@@ -70,11 +72,19 @@ pub fn report(args: &ReportArgs) -> ExitCode {
         say(&format!("serin: {} has no record of the rollout {:?}", args.journal.display(), args.name));
         return ExitCode::FAILURE;
     };
+    let heard =
+        outbox_of(&args.journal).and_then(|outbox| heard::read(&outbox, &RolloutName::new(args.name.as_str())).ok());
+    let report = admin::report::with_heard(report, heard);
     match args.output {
         Output::Json => printed(&serde_json::to_string(&report).unwrap_or_default()),
         Output::Html => printed(&report::page::render(&report)),
         Output::Human | Output::Md => printed(&report::markdown::render(&report)),
     }
+}
+
+/// The outbox of the store that a journal is in: the store, its journal's directory, or one segment was named.
+fn outbox_of(journal: &Path) -> Option<PathBuf> {
+    journal.ancestors().take(3).map(|dir| dir.join("outbox")).find(|outbox| outbox.is_dir())
 }
 
 /// The same judge over a recorded trace; good whatever the verdict.

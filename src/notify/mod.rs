@@ -9,6 +9,7 @@ mod absences;
 pub mod alertmanager;
 pub mod counts;
 pub mod courier;
+pub mod heard;
 pub mod hooks;
 pub mod http;
 pub mod lane;

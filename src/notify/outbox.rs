@@ -237,6 +237,11 @@ impl Outbox {
         self.receipts.iter()
     }
 
+    /// What still waits, by receiver.
+    pub fn waiting(&self) -> impl Iterator<Item = (&str, &Arc<Message>)> {
+        self.lanes.iter().flat_map(|(target, lane)| lane.iter().map(|message| (target.as_str(), message)))
+    }
+
     /// The fewest entries that restore this outbox.
     #[must_use]
     pub fn compact(&self) -> Vec<Entry> {

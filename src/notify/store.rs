@@ -67,6 +67,14 @@ pub fn open(dir: &Path) -> io::Result<Opened> {
     Ok(Opened { outbox: Outbox::replay(entries), torn_bytes, bad_lines, log: Some(log) })
 }
 
+/// The outbox of a folder as it stands there; nothing is mended, nothing written.
+///
+/// # Errors
+/// As the disk says.
+pub fn look(dir: &Path) -> io::Result<Outbox> {
+    Ok(Outbox::replay(read(&std::fs::read(dir.join(NAME))?).0))
+}
+
 /// The entries of a log, how many of its bytes are whole lines, and how many of those are wrong.
 fn read(bytes: &[u8]) -> (Vec<Entry>, usize, u64) {
     let mut entries = Vec::new();

@@ -66,6 +66,7 @@ impl Book {
             made_at: Moment(made_at),
             journal: source,
             releases: releases.into_iter().rev().map(Chapter::close).collect(),
+            told_known: false,
             drills,
             clauses: CLAUSES,
         })
@@ -119,6 +120,7 @@ impl Chapter {
             exposure: Vec::new(),
             overrides: Vec::new(),
             timeline: Vec::new(),
+            told: Vec::new(),
         };
         // Where the start is no longer known, neither is what was exposed before the first record that is.
         let base = if began { Exposed::default() } else { exposed(record).unwrap_or_default() };

@@ -2,6 +2,7 @@
 
 use super::clauses::CAVEAT;
 use super::release::{Completion, Exposure, Incident, Initiation, Line, Promotion, Release, Report, title};
+use super::told::Told;
 use super::words;
 use crate::rollout::{GateNumbers, Registration};
 
@@ -19,6 +20,9 @@ pub fn render(report: &Report) -> String {
     ));
     if report.journal.omitted > 0 {
         text.line(&format!("The {} oldest records of this rollout are left out.", report.journal.omitted));
+    }
+    if !report.told_known {
+        text.line(words::NOBODY_KNOWS);
     }
     for one in &report.releases {
         release(&mut text, one);
@@ -67,6 +71,7 @@ fn release(text: &mut Text, release: &Release) {
     }
     text.line("### Timeline");
     lines(text, &release.timeline);
+    told(text, &release.told);
 }
 
 fn incident(text: &mut Text, incident: &Incident) {
@@ -206,6 +211,23 @@ fn lines(text: &mut Text, lines: &[Line]) {
         ]
     });
     text.table(&["entry", "when", "what", "weight", "by", "why"], rows);
+}
+
+fn told(text: &mut Text, told: &[Told]) {
+    if told.is_empty() {
+        return;
+    }
+    text.line("### Who was told");
+    let rows = told.iter().map(|one| {
+        vec![
+            one.n.map_or_else(|| "–".to_owned(), |n| n.to_string()),
+            words::moment(one.at.0),
+            one.kind.clone(),
+            one.to.clone(),
+            words::became(one),
+        ]
+    });
+    text.table(&["entry", "when", "notice", "to", "what became of it"], rows);
 }
 
 fn exposed(exposed: crate::rollout::Exposed) -> String {

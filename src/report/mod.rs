@@ -10,6 +10,7 @@ pub mod markdown;
 pub mod page;
 pub mod plot;
 pub mod release;
+pub mod told;
 #[cfg(test)]
 mod trials;
 pub mod words;
@@ -17,3 +18,4 @@ pub mod words;
 pub use book::Book;
 pub use html::Html;
 pub use release::Report;
+pub use told::Told;

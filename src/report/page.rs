@@ -6,6 +6,7 @@ use super::plot;
 use super::release::{
     Completion, Exposure, Incident, Initiation, Line, Outcome, PlanShown, Promotion, Release, Report, title,
 };
+use super::told::Told;
 use super::words;
 use crate::rollout::{GateNumbers, GateResult, Registration};
 
@@ -29,6 +30,9 @@ pub fn render(report: &Report) -> String {
     ));
     if report.journal.omitted > 0 {
         page.text(&format!(" The {} oldest records of this rollout are left out.", report.journal.omitted));
+    }
+    if !report.told_known {
+        page.text(" ").text(words::NOBODY_KNOWS);
     }
     page.raw("</p>");
     if !report.journal.hash.is_empty() {
@@ -88,7 +92,9 @@ fn release(page: &mut Html, release: &Release) {
     }
     page.raw("<section><h3>Timeline</h3>");
     lines(page, &release.timeline);
-    page.raw("</section></article>");
+    page.raw("</section>");
+    told(page, &release.told);
+    page.raw("</article>");
 }
 
 fn fact(page: &mut Html, name: &str, value: &str) {
@@ -306,6 +312,20 @@ fn lines(page: &mut Html, lines: &[Line]) {
         page.raw("</td><td class=\"words\">").text(&line.reason).raw("</td></tr>");
     }
     page.raw("</tbody></table></div>");
+}
+
+fn told(page: &mut Html, told: &[Told]) {
+    if told.is_empty() {
+        return;
+    }
+    page.raw("<section><h3>Who was told</h3><div class=\"scroll\"><table><thead><tr><th class=\"num\">entry</th><th>when</th><th>notice</th><th>to</th><th>what became of it</th></tr></thead><tbody>");
+    for one in told {
+        let entry = one.n.map_or_else(|| "–".to_owned(), |n| n.to_string());
+        page.raw("<tr><td class=\"num\">").text(&entry).raw("</td><td class=\"when\">").text(&words::moment(one.at.0));
+        page.raw("</td><td>").text(&one.kind).raw("</td><td>").text(&one.to).raw("</td><td class=\"words\">");
+        page.text(&words::became(one)).raw("</td></tr>");
+    }
+    page.raw("</tbody></table></div></section>");
 }
 
 fn drills(page: &mut Html, report: &Report) {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::clauses::Clause;
+use super::told::Told;
 use crate::names::Wall;
 use crate::rollout::{Decision, Exposed, GateNumbers, Phase, Plan, Registration};
 
@@ -17,6 +18,8 @@ pub struct Report {
     pub journal: Source,
     /// The newest first.
     pub releases: Vec<Release>,
+    /// Whether the outbox of notices could be read: else nothing is said of who was told.
+    pub told_known: bool,
     /// Rehearsals, the newest first.
     pub drills: Vec<Drill>,
     /// Which record serves which clause.
@@ -111,6 +114,8 @@ pub struct Release {
     pub overrides: Vec<Line>,
     /// Everything, in order.
     pub timeline: Vec<Line>,
+    /// Who was told of it, and when, as far as the outbox still has receipts.
+    pub told: Vec<Told>,
 }
 
 /// How a release was begun.

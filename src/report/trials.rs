@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::release::Outcome;
-use super::{Book, Report, markdown, page};
+use super::{Book, Report, Told, markdown, page};
 use crate::journal::{Body, Entry, Summary};
 use crate::judge::{GateResult, On, Verdict};
 use crate::names::{Mono, RolloutName, VersionName, Wall};
@@ -261,6 +261,44 @@ fn every_rendering_says_the_same_and_nobody_writes_markup_but_we() {
     let digest = format!("sha256:{}", "9f".repeat(32));
     assert!(html.contains(&digest) && md.contains(&digest));
     assert!(html.contains("3202 ms") && md.contains("3202 ms"), "the numbers of the gate that fell");
+}
+
+#[test]
+fn who_was_told_stands_with_the_release_and_the_decision_that_it_is_about() {
+    let report = two_releases().report();
+    let (done, fallen) = (&report.releases[0], &report.releases[1]);
+    let rollback = fallen.timeline.iter().find(|line| line.decision == crate::rollout::Decision::Rollback).unwrap();
+    let start = done.timeline.first().unwrap();
+    let (rollback_g, rollback_n, start_g) = (rollback.generation, rollback.n, start.generation);
+    let near = super::release::Moment(Wall(rollback.at.0.0 - 60_000));
+    let told = |generation, kind: &str, at, result: &str, attempts, why: &str| Told {
+        n: None,
+        generation,
+        kind: kind.to_owned(),
+        to: "ops".to_owned(),
+        at,
+        result: result.to_owned(),
+        attempts,
+        why: why.to_owned(),
+    };
+    let report = report.clone().with_told(vec![
+        told(Some(rollback_g), "rollback", rollback.at, "delivered", 3, ""),
+        told(Some(start_g), "started", start.at, "refused", 1, "it answered 422 <b>"),
+        told(None, "limit", near, "delivered", 1, ""),
+        told(Some(9_999), "stage", start.at, "waiting", 0, ""),
+    ]);
+    let kinds = |at: usize| report.releases[at].told.iter().map(|t| (t.kind.as_str(), t.n)).collect::<Vec<_>>();
+    assert_eq!(kinds(1), [("limit", None), ("rollback", Some(rollback_n))], "in order of time");
+    assert_eq!(kinds(0), [("started", Some(report.releases[0].timeline[0].n))]);
+    let (html, md) = (page::render(&report), markdown::render(&report));
+    for text in [&html, &md] {
+        assert!(text.contains("delivered at the 3. attempt") && text.contains("Who was told"));
+        assert!(!text.contains("could not be read") && !text.contains("<b>\u{0}"));
+    }
+    assert!(html.contains("it answered 422 &lt;b&gt;") && md.contains("it answered 422 \\<b\\>"));
+    let silent = two_releases().report();
+    assert!(!silent.told_known && markdown::render(&silent).contains(super::words::NOBODY_KNOWS));
+    assert!(page::render(&silent).contains(super::words::NOBODY_KNOWS));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Numbers, times and spans in the form in which people read them, the same in every rendering.
 
+use super::told::Told;
 use crate::names::Wall;
 use crate::rollout::{On, Registration};
 
@@ -115,6 +116,20 @@ pub fn entry(entry: &Registration) -> Vec<(&'static str, String)> {
     }
     facts.extend(entry.shadow_evidence.iter().map(|evidence| ("shadow evidence", evidence.clone())));
     facts
+}
+
+/// Said where the outbox of notices could not be read.
+pub const NOBODY_KNOWS: &str = "Who was told is not shown: the outbox of notices could not be read.";
+
+/// What became of a notice.
+#[must_use]
+pub fn became(told: &Told) -> String {
+    let tries = match told.attempts {
+        0 | 1 => String::new(),
+        n => format!(" at the {n}. attempt"),
+    };
+    let why = if told.why.is_empty() { String::new() } else { format!(": {}", told.why) };
+    format!("{}{tries}{why}", told.result)
 }
 
 /// What a gate's fail does.
