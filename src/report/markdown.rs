@@ -106,7 +106,7 @@ fn completion(text: &mut Text, done: &Completion) {
         ("by", done.by.clone()),
         ("took", words::span(done.took_s)),
         ("soak ended", if done.proven { "on fresh proof" } else { "by a person's word" }.to_owned()),
-        ("signed on the way", done.approvals.join(", ")),
+        ("signed on the way", words::signers(&done.approvals)),
         ("rises without proof", done.unproven.to_string()),
         ("exposed", exposed(done.exposed)),
         ("made stable", done.made_stable_at.map_or_else(|| "not yet".to_owned(), |at| words::moment(at.0))),

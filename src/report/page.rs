@@ -147,11 +147,7 @@ fn completion(page: &mut Html, done: &Completion) {
     fact(page, "by", &done.by);
     fact(page, "took", &words::span(done.took_s));
     fact(page, "soak ended", if done.proven { "on fresh proof" } else { "by a person's word" });
-    fact(
-        page,
-        "signed on the way",
-        &if done.approvals.is_empty() { "nobody was asked to".to_owned() } else { done.approvals.join(", ") },
-    );
+    fact(page, "signed on the way", &words::signers(&done.approvals));
     fact(page, "rises without proof", &done.unproven.to_string());
     let (users, requests) = (words::count(done.exposed.users), words::count(done.exposed.requests));
     fact(page, "exposed", &format!("{users} users, {requests} requests, {}", words::dollars(done.exposed.cost_nano)));

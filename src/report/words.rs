@@ -160,6 +160,11 @@ fn trimmed(value: f64, decimals: usize) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
+/// Who signed on the way.
+pub fn signers(approvals: &[String]) -> String {
+    if approvals.is_empty() { "nobody was asked to".to_owned() } else { approvals.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
