@@ -15,15 +15,18 @@ use serin::journal::{Body, verify, visit};
 use serin::rollout::State;
 
 use crate::client::{Admin, Caller};
-use crate::fixture::{head, rollout, shared};
+use crate::fixture::{head, rollout, shared, until};
 use crate::process::Process;
 
 /// Kills of an ordinary run; `SERIN_KILLS` asks for another number (`tests/run --full` for 200).
 const KILLS: usize = 40;
 /// Every so manieth kill comes while the process is still starting.
 const STARTING: usize = 5;
-/// The longest life of a process, and of one that is killed while it starts, in microseconds.
-const LIFE: u64 = 30_000;
+/// A process is killed after fewer answers than that, and so many microseconds at most after the last of them; on a machine
+/// that has no time for it, it lives until then.
+const ANSWERS: u64 = 12;
+const LAST: u64 = 6_000;
+/// The longest life of one that is killed while it starts, in microseconds.
 const BIRTH: u64 = 60_000;
 /// What leads upwards.
 const UP: [&str; 4] = ["start", "promote", "approve", "clear"];
@@ -66,8 +69,8 @@ impl Told {
 enum Heard {
     /// 200, whole.
     Said(Value),
-    /// Another status.
-    Refused,
+    /// Another status, with what is possible.
+    Refused(Value),
     /// No whole answer: the process is gone, and nothing was acknowledged.
     Gone,
 }
@@ -91,10 +94,11 @@ fn ask(admin: SocketAddr, verb: &str) -> Heard {
     let Ok(answer) = call() else { return Heard::Gone };
     let text = String::from_utf8_lossy(&answer);
     match text.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200") => {
-            serde_json::from_str(body).map_or(Heard::Gone, Heard::Said)
-        }
-        Some(_) => Heard::Refused,
+        Some((head, body)) => match serde_json::from_str(body) {
+            Ok(said) if head.starts_with("HTTP/1.1 200") => Heard::Said(said),
+            Ok(said) => Heard::Refused(said),
+            Err(_) => Heard::Gone,
+        },
         None => Heard::Gone,
     }
 }
@@ -103,29 +107,35 @@ fn ask(admin: SocketAddr, verb: &str) -> Heard {
 #[derive(Default)]
 struct People {
     last: Told,
+    /// Answers of any kind.
+    heard: u64,
     acknowledged: BTreeMap<String, usize>,
 }
 
-/// Asks for one possible thing after the other until the process is gone; every other time for what goes up.
+/// Asks for one possible thing after the other until the process is gone; three times of four for what goes up.
 fn work(admin: SocketAddr, seed: u64, people: &Mutex<People>) {
     let mut dice = Dice(seed);
     let mut possible: Vec<String> = MUST.map(str::to_owned).to_vec();
     loop {
-        let up = possible.iter().find(|verb| UP.contains(&verb.as_str())).filter(|_| dice.roll(2) == 0);
+        let up = possible.iter().find(|verb| UP.contains(&verb.as_str())).filter(|_| dice.roll(4) > 0);
         let any = &possible[usize::try_from(dice.roll(possible.len() as u64)).unwrap()];
         let verb = up.unwrap_or(any).clone();
-        match ask(admin, &verb) {
+        let said = match ask(admin, &verb) {
             Heard::Said(said) => {
                 let mut people = people.lock().unwrap();
                 people.last = Told::of(&said);
                 *people.acknowledged.entry(verb).or_default() += 1;
-                // Weights by hand and drills are others' trials.
-                let words = said["allowed"].as_array().unwrap().iter().filter_map(Value::as_str);
-                possible =
-                    words.filter(|w| !["set weight", "extend", "drill"].contains(w)).map(str::to_owned).collect();
+                said
             }
-            Heard::Refused => {}
+            Heard::Refused(said) => said,
             Heard::Gone => return,
+        };
+        people.lock().unwrap().heard += 1;
+        if let Some(words) = said["allowed"].as_array() {
+            // Weights by hand and drills are others' trials.
+            let words =
+                words.iter().filter_map(Value::as_str).filter(|w| !["set weight", "extend", "drill"].contains(w));
+            possible = words.map(str::to_owned).collect();
         }
     }
 }
@@ -186,11 +196,13 @@ fn kills_at_random_moments_lose_nothing_that_was_acknowledged_and_raise_nothing(
             came_back(&process, dir.path(), state, round);
         }
         let (admin, seed) = (process.admin, dice.roll(u64::from(u32::MAX)));
+        let enough = people.lock().unwrap().heard + dice.roll(ANSWERS);
         let person = std::thread::spawn({
             let people = Arc::clone(&people);
             move || work(admin, seed, &people)
         });
-        std::thread::park_timeout(Duration::from_micros(dice.roll(LIFE)));
+        until("some answers", || (people.lock().unwrap().heard >= enough).then_some(()));
+        std::thread::park_timeout(Duration::from_micros(dice.roll(LAST)));
         process.crash();
         person.join().unwrap();
         left = durable(dir.path());
