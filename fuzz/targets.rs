@@ -28,8 +28,26 @@ pub const TARGETS: [Target; 8] = [
     ("proxy_protocol", proxy_protocol),
 ];
 
-const PATHS: [&str; 7] =
-    ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/messages", "/mcp", "/x"];
+const PATHS: [&str; 9] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/messages",
+    "/mcp",
+    "/x",
+    "/v1beta/models/x:streamGenerateContent?alt=sse",
+    "/model/x/converse",
+];
+/// The dialects of which a document tells its tokens: their path, and where input and output stand, the first that is there.
+const TOLD: [(usize, [&[&str]; 2]); 6] = [
+    (0, [&["/usage/prompt_tokens", "/usage/input_tokens"], &["/usage/completion_tokens", "/usage/output_tokens"]]),
+    (1, [&["/usage/prompt_tokens", "/usage/input_tokens"], &["/usage/completion_tokens", "/usage/output_tokens"]]),
+    (2, [&["/usage/prompt_tokens", "/usage/input_tokens"], &["/usage/completion_tokens", "/usage/output_tokens"]]),
+    (3, [&["/usage/prompt_tokens", "/usage/input_tokens"], &["/usage/completion_tokens", "/usage/output_tokens"]]),
+    (4, [&["/usage/input_tokens"], &["/usage/output_tokens"]]),
+    (8, [&["/usage/inputTokens"], &["/usage/outputTokens"]]),
+];
 const PROTOCOLS: [Protocol; 5] = [Protocol::Auto, Protocol::Http, Protocol::OpenAi, Protocol::Anthropic, Protocol::Mcp];
 const MEDIA: [&str; 3] = ["text/event-stream", "application/json", "text/plain"];
 const ENDINGS: [Ending; 3] = [Ending::Clean, Ending::Broken, Ending::Cancelled];
@@ -76,7 +94,8 @@ pub fn packed(data: &[u8]) {
     }
 }
 
-/// A chat document against serde_json: what is no JSON is said to be none, what is JSON never is.
+/// Documents against serde_json: what is no JSON is said to be none, what is JSON never is, and the tokens of every dialect
+/// are those that its value has.
 pub fn json(data: &[u8]) {
     if !data.starts_with(b"{") || data.len() > 200_000 {
         return;
@@ -88,6 +107,24 @@ pub fn json(data: &[u8]) {
     } else if serde_json::from_slice::<Value>(data).is_ok() {
         assert!(!wrong, "called broken: {facts:?}");
     }
+    if let Ok(value) = serde_json::from_slice::<Value>(data) {
+        TOLD.iter().for_each(|(path, told)| tokens(*path, *told, data, &value));
+    }
+}
+
+fn tokens(path: usize, told: [&[&str]; 2], data: &[u8], value: &Value) {
+    let facts = read([path, 0, 1, 0], None, data, data.len());
+    // Of an error nothing more is asked, of what is too large only the ends are seen.
+    if facts.in_band_error || facts.oversized > 0 {
+        return;
+    }
+    let count = |pointer: &&str| {
+        let number = value.pointer(pointer)?;
+        let whole = |float: &f64| (0.0..9e15).contains(float) && float.fract() == 0.0;
+        number.as_u64().or_else(|| number.as_f64().filter(whole).map(|float| float as u64))
+    };
+    let [input, output] = told.map(|pointers| pointers.iter().find_map(count));
+    assert_eq!((facts.tokens_in, facts.tokens_out), (input, output), "tokens of {}: {facts:?}", PATHS[path]);
 }
 
 /// Request bodies: declared shapes, fingerprints, edits; the last against serde_json.
