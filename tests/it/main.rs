@@ -17,6 +17,7 @@ mod limits;
 mod mutual_tls;
 mod proxy_protocol;
 mod queries;
+mod reading;
 mod rewrites;
 mod safety;
 mod samples;
