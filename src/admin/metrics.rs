@@ -104,7 +104,8 @@ fn requests(recorders: &[Arc<Recorder>]) -> Vec<MetricFamily> {
     for recorder in recorders {
         let sums = recorder.sums();
         let whose = recorder.labels.as_ref();
-        if sums.started == 0 && sums.requests.iter().flatten().all(|n| *n == 0) {
+        // Stable may have answered only in the canary's place: tokens, and no request of its own.
+        if sums.started == 0 && sums.requests.iter().flatten().chain(&sums.tokens).all(|n| *n == 0) {
             continue;
         }
         let rollout = whose.map_or("", |labels| labels.rollout.as_str());

@@ -3,16 +3,17 @@
 use crate::config::Prices;
 use crate::wire::Facts;
 
-/// Cost in billionths of a dollar; 0 where no tokens or no prices are known.
+/// Cost in billionths of a dollar; none where no tokens or no prices are known: that is not 0.
 #[must_use]
-pub fn cost_nano(prices: Option<&Prices>, facts: &Facts) -> u64 {
-    let Some(prices) = prices else { return 0 };
+pub fn cost_nano(prices: Option<&Prices>, facts: &Facts) -> Option<u64> {
+    let prices = prices?;
+    facts.tokens_in.or(facts.tokens_out)?;
     let tokens = |count: Option<u64>| count.unwrap_or(0) as f64;
     let cost = tokens(facts.tokens_in_fresh()) * prices.input_nano
         + tokens(facts.tokens_cached) * prices.cached_input_nano
         + tokens(facts.tokens_cache_written) * prices.cache_write_nano
         + tokens(facts.tokens_out) * prices.output_nano;
-    cost.round().max(0.0) as u64
+    Some(cost.round().max(0.0) as u64)
 }
 
 #[cfg(test)]
@@ -30,8 +31,13 @@ mod tests {
             tokens_out: Some(10),
             ..Facts::default()
         };
-        assert_eq!(cost_nano(Some(&prices), &facts), 600 * 400 + 400 * 100 + 10 * 1_600);
-        assert_eq!(cost_nano(None, &facts), 0);
+        assert_eq!(cost_nano(Some(&prices), &facts), Some(600 * 400 + 400 * 100 + 10 * 1_600));
+        assert_eq!(cost_nano(None, &facts), None);
+        assert_eq!(
+            cost_nano(Some(&prices), &Facts::default()),
+            None,
+            "what says nothing of its use did not cost nothing"
+        );
         let messages = Facts {
             dialect: crate::wire::Dialect::Messages,
             tokens_in: Some(7),
@@ -40,6 +46,6 @@ mod tests {
             tokens_out: Some(10),
             ..Facts::default()
         };
-        assert_eq!(cost_nano(Some(&prices), &messages), 7 * 400 + 400 * 100 + 1_000 * 500 + 10 * 1_600);
+        assert_eq!(cost_nano(Some(&prices), &messages), Some(7 * 400 + 400 * 100 + 1_000 * 500 + 10 * 1_600));
     }
 }

@@ -171,13 +171,19 @@ impl Recorder {
                 histogram.record(us);
             }
         }
-        for (count, tokens) in shard.tokens.iter().zip(seen.tokens) {
+        self.spend(worker, seen.tokens, seen.cost_nano);
+    }
+
+    /// Counts what an answer took of tokens, by [`TOKEN_TYPES`], and of money, 10⁻⁹ dollars.
+    pub fn spend(&self, worker: usize, tokens: [u64; TOKEN_TYPES.len()], cost_nano: u64) {
+        let Some(shard) = self.shards.get(worker) else { return };
+        for (count, tokens) in shard.tokens.iter().zip(tokens) {
             if tokens != 0 {
                 add(count, tokens);
             }
         }
-        if seen.cost_nano != 0 {
-            add(&shard.cost_nano, seen.cost_nano);
+        if cost_nano != 0 {
+            add(&shard.cost_nano, cost_nano);
         }
     }
 

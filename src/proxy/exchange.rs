@@ -213,10 +213,16 @@ impl Exchange {
     fn settle(&mut self, outcome: Outcome, facts: &Facts, now: Mono) {
         self.ended = true;
         let us = |at: Mono| u64::try_from(at.since(self.started).as_micros()).unwrap_or(u64::MAX);
-        let target = self.routed.rollout().target(self.charged);
-        let cost_nano = cost::cost_nano(target.prices.as_ref(), facts);
-        let ttft_us = facts.first_token_at.map(us);
-        let tpot_us = facts.tpot_ns().map(|ns| ns / 1_000);
+        let rollout = self.routed.rollout();
+        let target = rollout.target(self.charged);
+        // Where stable answered in the canary's place, the canary is charged with its failure, and with nothing of what stable said.
+        let own = self.failed_over.is_none();
+        let answered = if own { target } else { rollout.target(Arm::Stable) };
+        let cost_nano = cost::cost_nano(answered.prices.as_ref(), facts);
+        let ttft_us = facts.first_token_at.filter(|_| own).map(us);
+        let tpot_us = facts.tpot_ns().filter(|_| own).map(|ns| ns / 1_000);
+        let tokens = [facts.tokens_in, facts.tokens_out, facts.tokens_cached, facts.tokens_reasoning]
+            .map(Option::unwrap_or_default);
         let observation = Observation {
             outcome,
             status: self.status.map(|s| s.as_u16()),
@@ -224,17 +230,15 @@ impl Exchange {
             ttfb_us: self.head_at.map(us),
             ttft_us,
             tpot_us,
-            tokens: [
-                facts.tokens_in.unwrap_or(0),
-                facts.tokens_out.unwrap_or(0),
-                facts.tokens_cached.unwrap_or(0),
-                facts.tokens_reasoning.unwrap_or(0),
-            ],
-            cost_nano,
+            tokens: if own { tokens } else { Default::default() },
+            cost_nano: cost_nano.filter(|_| own).unwrap_or(0),
         };
         let recorder: &Recorder = &target.recorder;
         recorder.observe(self.worker.index, &observation);
         recorder.end(self.worker.index);
+        if !own {
+            answered.recorder.spend(self.worker.index, tokens, cost_nano.unwrap_or(0));
+        }
         self.note_answer(outcome, now);
         if let Some(sampling) = self.sampling.take() {
             sampling.finish(&self.worker, &self.routed, &self.mark(now), &observation);
@@ -243,32 +247,41 @@ impl Exchange {
             access.log(self.line(&observation, facts));
         }
         if self.id != 0 {
-            let success = outcome == Outcome::Success;
-            let end = End {
-                outcome,
-                status: self.status.map_or(0, |s| s.as_u16()),
-                ttft_us,
-                tpot_us,
-                tokens_out: facts.tokens_out,
-                cost_nano: target.prices.is_some().then_some(cost_nano),
-                flags: Flags {
-                    cut: facts.cut,
-                    in_band_error: facts.in_band_error && self.status.is_some_and(|s| s.is_success()),
-                    empty: facts.empty && success,
-                    truncated: facts.truncated,
-                    refusal: facts.refusal,
-                    tool_called: facts.tool_calls > 0,
-                    tool_error: facts.tool_errors > 0,
-                    safety: self.violated
-                        || facts.rule_broken
-                        || facts.filtered && self.routed.rollout().fixed.config.safety.content_filter,
-                    regeneration: self.turn.is_some_and(|(_, again)| again),
-                    schema_checked: success && facts.schema_valid.is_some(),
-                    schema_invalid: success && facts.schema_valid == Some(false),
-                },
-                script: facts.script,
+            let end = if own {
+                self.judged(outcome, facts, [ttft_us, tpot_us, cost_nano])
+            } else {
+                End::plain(outcome, observation.status.unwrap_or(0))
             };
             self.worker.tell(self.routed.rollout().fixed.slot, Fact::End { id: self.id, at: now, end });
+        }
+    }
+
+    /// What the judge is told of an answer of the arm that is charged.
+    fn judged(&self, outcome: Outcome, facts: &Facts, [ttft_us, tpot_us, cost_nano]: [Option<u64>; 3]) -> End {
+        let success = outcome == Outcome::Success;
+        End {
+            outcome,
+            status: self.status.map_or(0, |s| s.as_u16()),
+            ttft_us,
+            tpot_us,
+            tokens_out: facts.tokens_out,
+            cost_nano,
+            flags: Flags {
+                cut: facts.cut,
+                in_band_error: facts.in_band_error && self.status.is_some_and(|s| s.is_success()),
+                empty: facts.empty && success,
+                truncated: facts.truncated,
+                refusal: facts.refusal,
+                tool_called: facts.tool_calls > 0,
+                tool_error: facts.tool_errors > 0,
+                safety: self.violated
+                    || facts.rule_broken
+                    || facts.filtered && self.routed.rollout().fixed.config.safety.content_filter,
+                regeneration: self.turn.is_some_and(|(_, again)| again),
+                schema_checked: success && facts.schema_valid.is_some(),
+                schema_invalid: success && facts.schema_valid == Some(false),
+            },
+            script: facts.script,
         }
     }
 }

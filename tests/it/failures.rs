@@ -299,3 +299,31 @@ fn a_caller_who_leaves_ends_the_upstream_request_at_once() {
         }
     }
 }
+
+#[test]
+fn what_stable_says_in_the_canarys_place_is_stables_own() {
+    let body = "{\"object\":\"chat.completion\",\"choices\":[{\"message\":{\"content\":\"hm\"},\"finish_reason\":\"stop\"}],\
+                \"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5}}";
+    let good = Upstream::saying(format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    let keys = "weight = 50.0\nfallback = \"connect\"\nprotocol = \"openai\"";
+    let prices = "prices = { input = 1.0, output = 2.0 }";
+    let tables = [stable(good.addr, prices), canary(nobody(), prices)];
+    let proxy = Proxy::start(&chat(keys, &tables.concat()));
+    let mut instead = 0;
+    for user in 0..12 {
+        let answer = proxy.ask(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-user-id: u{user}\r\ncontent-length: 2\r\n\r\n{{}}"
+        ));
+        assert_eq!(answer.status, 200);
+        instead += u32::from(answer.header("serin-why") == Some("fallback"));
+    }
+    assert!((2..8).contains(&instead), "{instead} of 12 users are the canary's");
+    proxy.until_metric("serin_tokens_total", &["version=\"v1\"", "type=\"output\""], 60.0);
+    for metric in ["serin_tokens_total", "serin_cost_usd_total"] {
+        assert!(proxy.metric(metric, &["version=\"v2\""]).abs() < 1e-12, "{metric}");
+    }
+    assert!((proxy.metric("serin_cost_usd_total", &["version=\"v1\""]) - 12.0 * 17e-6).abs() < 1e-9);
+}
