@@ -92,7 +92,8 @@ impl Bench {
         };
         let now = Now { mono: clock.now(), wall: clock.wall() };
         let board = Board::default();
-        let known = |name: &RolloutName| known.get(name).cloned();
+        let known = known.clone();
+        let known = move |name: &RolloutName| known.get(name).cloned();
         let evaluator = Evaluator::new(world, board.clone(), Heartbeat::default(), now, known);
         Self { clock, live, builder, journal, disk, inbox, mailbox, board, evaluator, drills: asked, _orders }
     }
@@ -273,6 +274,42 @@ fn one_abort_latches_the_whole_group_in_the_cell_that_requests_read() {
         let fell = bench.board.rollout("r1").unwrap().latch.as_ref().map(|l| (l.actor.clone(), l.reason.clone()));
         assert_eq!(fell, together.then(|| ("group".to_owned(), "r0 of the same group fell: a test".to_owned())));
     }
+}
+
+#[test]
+fn a_latch_outlives_the_file_s_losing_the_rollout_and_finding_it_again() {
+    let both = file(ONE_GATE, "");
+    let one = both.split("[rollouts.r1]").next().unwrap().to_owned();
+    let mut bench = Bench::new(&both, BTreeMap::new());
+    bench.does("r1", Verb::Start);
+    bench.does("r1", Verb::Abort);
+    let latched = |bench: &Bench| bench.live.load().rollout("r1").is_some_and(|r| r.split.latched);
+    assert!(latched(&bench));
+    bench.reload(&one).unwrap();
+    bench.turn();
+    assert!(bench.live.load().rollout("r1").is_none());
+    bench.reload(&both).unwrap();
+    bench.turn();
+    let view = bench.board.rollout("r1").unwrap();
+    assert!(latched(&bench) && view.latch.is_some(), "only a root cause lifts it");
+    // And where serin was restarted in between: the journal knows.
+    let known = bench.states().into_iter().map(|(name, state)| (name, Known { state, kept: None })).collect();
+    let mut bench = Bench::open(&one, &known, Clock::manual(FRIDAY));
+    bench.reload(&both).unwrap();
+    bench.turn();
+    assert!(latched(&bench));
+}
+
+#[test]
+fn a_reload_may_not_switch_the_judge_of_a_running_rollout_off() {
+    let text = file(ONE_GATE, "");
+    let off = text.replace("[rollouts.r1]", "[rollouts.r0.evaluator]\nenabled = false\n[rollouts.r1]");
+    let mut bench = Bench::new(&text, BTreeMap::new());
+    bench.does("r0", Verb::Start);
+    let why = bench.reload(&off).unwrap_err();
+    assert!(why.contains("rollouts.r0.evaluator.enabled"), "{why}");
+    bench.does("r0", Verb::Abort);
+    bench.reload(&off).unwrap();
 }
 
 #[test]

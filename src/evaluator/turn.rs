@@ -1,5 +1,6 @@
 //! One turn of the evaluator: letters, facts, latches of others, verdicts, ticks, pictures. `now` is an argument.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -13,7 +14,7 @@ use super::heartbeat::Heartbeat;
 use super::mailbox::{Answer, Ask, Command, Confirmed, Drilled, Letter, Refused, Reload};
 use super::picture;
 use super::view::Board;
-use crate::config::OnSpent;
+use crate::config::{self, OnSpent};
 use crate::journal::Kept;
 use crate::judge::Verdict;
 use crate::names::{Arm, Mono, RolloutName};
@@ -46,6 +47,8 @@ pub struct Known {
     pub kept: Option<Kept>,
 }
 
+type Recall = Box<dyn Fn(&RolloutName) -> Option<Known> + Send>;
+
 /// The judge of all rollouts of this process.
 pub struct Evaluator {
     cases: Vec<Case>,
@@ -57,6 +60,10 @@ pub struct Evaluator {
     last_tick: Option<Mono>,
     /// Where the case of a rollout's slot was last found.
     places: Vec<usize>,
+    /// What the journal knew at the start.
+    known: Recall,
+    /// Where rollouts stood when the file lost them: one that comes back is as latched as it went.
+    gone: HashMap<RolloutName, State>,
 }
 
 impl Evaluator {
@@ -67,7 +74,7 @@ impl Evaluator {
         board: Board,
         heartbeat: Heartbeat,
         now: Now,
-        known: impl Fn(&RolloutName) -> Option<Known>,
+        known: impl Fn(&RolloutName) -> Option<Known> + Send + 'static,
     ) -> Self {
         let snapshot = world.live.load();
         let mut cases = Vec::new();
@@ -96,6 +103,8 @@ impl Evaluator {
             posted: usize::MAX,
             last_tick: None,
             places: Vec::new(),
+            known: Box::new(known),
+            gone: HashMap::new(),
         };
         this.tick(now);
         for case in &mut this.cases {
@@ -420,6 +429,10 @@ impl Evaluator {
             let terms = case::terms(rollout);
             let Some(at) = self.cases.iter().position(|c| c.name == rollout.name) else { continue };
             let state = &self.cases[at].state;
+            if effects::are_frozen(state) {
+                frozen(&self.cases[at].fixed.config, rollout)
+                    .map_err(|why| format!("rollouts.{}.{why}", rollout.name))?;
+            }
             let step = match machine::reconcile(state, &terms) {
                 None => None,
                 Some(event) => {
@@ -503,13 +516,19 @@ impl Evaluator {
                     self.cases.push(case);
                 }
                 None => {
-                    let state = State::initial(&case::terms(&rollout.fixed.config));
+                    let before = self.gone.remove(name).or_else(|| (self.known)(name).map(|known| known.state));
+                    let is_back = before.is_some();
+                    let state = before.unwrap_or_else(|| State::initial(&case::terms(&rollout.fixed.config)));
                     let mut case = Case::new(Arc::clone(&rollout.fixed), state, now.mono);
                     case.judge.record_new(self.world.tracing.as_ref(), case.fixed.config.trace.as_ref(), now.mono);
+                    if is_back {
+                        take_up(&mut case, &mut self.world, None, now);
+                    }
                     self.cases.push(case);
                 }
             }
         }
+        self.gone.extend(old.into_iter().map(|case| (case.name, case.state)));
     }
 
     /// Hands every rollout's evidence on to be written; what finds no room is written the next time.
@@ -602,6 +621,23 @@ fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, now: Now) {
     } else if case.state.has_canary_traffic() {
         case.judge.weight_changed(super::guard::share(case.state.weight), now.mono);
     }
+}
+
+/// What of a rollout that runs may not change with the file, beside its gates, which have their own way (`gates`).
+fn frozen(old: &config::Rollout, new: &config::Rollout) -> Result<(), String> {
+    if old.evaluator.enabled && !new.evaluator.enabled {
+        return Err(
+            "evaluator.enabled may not be switched off while the rollout runs: abort it, or wait for its end".into()
+        );
+    }
+    let asks = |rollout: &config::Rollout| format!("{:?}", rollout.queries);
+    if asks(old) != asks(new) {
+        return Err(
+            "queries may not change while the rollout runs, as its gates go by them: abort it, or wait for its end"
+                .into(),
+        );
+    }
+    Ok(())
 }
 
 fn refused(refusal: Refusal) -> Refused {

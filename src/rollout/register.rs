@@ -180,6 +180,11 @@ pub fn unchanged(state: &State, terms: &Terms) -> Result<(), String> {
              first. Put it back, give the other a version name of its own, or let an owner take it in (gates)",
             frozen.version, frozen.digest, file.digest
         )),
+        (Some(frozen), None) if state.version == terms.canary => Err(format!(
+            "{} was registered as {} when its rollout started, and the file has no entry of it any more: put it back, \
+             or let an owner go on without (gates)",
+            frozen.version, frozen.digest
+        )),
         _ => Ok(()),
     }
 }
