@@ -1,9 +1,10 @@
 //! A WebSocket: after a 101 that was asked for, bytes pass both ways until one side ends or both are silent for long.
 
+use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::exchange::Exchange;
 use crate::http1::{Input, Io};
@@ -40,11 +41,16 @@ impl Tunnel {
 }
 
 /// `false`: upstream broke off.
-async fn carry(down: (Io, Input), up: (Io, Input), idle: Duration) -> bool {
+async fn carry<D, U>(down: (D, Input), up: (U, Input), idle: Duration) -> bool
+where
+    D: AsyncRead + AsyncWrite,
+    U: AsyncRead + AsyncWrite,
+{
     let (mut down_read, mut down_write) = tokio::io::split(down.0);
     let (mut up_read, mut up_write) = tokio::io::split(up.0);
-    let upwards = one_way(down.1, &mut down_read, &mut up_write, idle);
-    let downwards = one_way(up.1, &mut up_read, &mut down_write, idle);
+    let silence = Silence { bound: idle, reads: Cell::new(0) };
+    let upwards = one_way(down.1, &mut down_read, &mut up_write, &silence);
+    let downwards = one_way(up.1, &mut up_read, &mut down_write, &silence);
     let (upwards, downwards) = (std::pin::pin!(upwards), std::pin::pin!(downwards));
     // An end on either side ends the other within a moment: WebSockets close by messages, not by half-open sockets.
     match futures_util::future::select(upwards, downwards).await {
@@ -55,11 +61,35 @@ async fn carry(down: (Io, Input), up: (Io, Input), idle: Duration) -> bool {
     }
 }
 
-async fn one_way<R, W>(early: Input, from: &mut ReadHalf<R>, to: &mut WriteHalf<W>, idle: Duration) -> io::Result<()>
-where
-    R: tokio::io::AsyncRead,
-    W: tokio::io::AsyncWrite,
-{
+/// How long both sides may be silent, and how often either was not.
+struct Silence {
+    bound: Duration,
+    reads: Cell<u64>,
+}
+
+impl Silence {
+    /// Reads from one side for as long as either speaks.
+    async fn read(&self, from: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let before = self.reads.get();
+            match tokio::time::timeout(self.bound, from.read(buffer)).await {
+                Ok(read) => {
+                    self.reads.set(self.reads.get() + 1);
+                    return read;
+                }
+                Err(silent) if self.reads.get() == before => return Err(silent.into()),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+async fn one_way(
+    early: Input,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    silence: &Silence,
+) -> io::Result<()> {
     if !early.bytes.is_empty() {
         to.write_all(&early.bytes).await?;
         to.flush().await?;
@@ -67,11 +97,38 @@ where
     drop(early);
     let mut buffer = vec![0u8; 16 << 10];
     loop {
-        let n = tokio::time::timeout(idle, from.read(&mut buffer)).await??;
+        let n = silence.read(from, &mut buffer).await?;
         if n == 0 {
             return to.shutdown().await;
         }
         to.write_all(&buffer[..n]).await?;
         to.flush().await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_may_be_silent_for_as_long_as_the_other_speaks() {
+        let ((mut caller, down), (mut endpoint, up)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        let carried = carry((down, Input::default()), (up, Input::default()), IDLE);
+        let pushing = async {
+            let mut tick = [0u8; 4];
+            for _ in 0..30 {
+                tokio::time::sleep(IDLE / 3).await;
+                endpoint.write_all(b"tick").await.unwrap();
+                caller.read_exact(&mut tick).await.unwrap();
+            }
+            let spoken = tokio::time::Instant::now();
+            // Nobody speaks any more.
+            assert_eq!(caller.read(&mut tick).await.unwrap(), 0);
+            spoken.elapsed()
+        };
+        let (_, silent) = tokio::join!(carried, pushing);
+        assert!(silent >= IDLE && silent <= 2 * IDLE + LAST_WORDS, "{silent:?}");
     }
 }
