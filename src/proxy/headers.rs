@@ -319,6 +319,9 @@ pub fn towards_upstream<'a>(
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
+    if version == Version::HTTP_2 {
+        join_cookies(headers);
+    }
     if present.has(Present::EXPECT) {
         // serin answers 100-continue itself, by reading the body.
         headers.remove(header::EXPECT);
@@ -341,7 +344,7 @@ pub fn towards_upstream<'a>(
 
 /// What a trusted peer says of its callers is kept, and the peer itself added.
 fn forwarded_on(headers: &mut HeaderMap, hop: &Hop, host: Option<&HeaderValue>) {
-    let chain = match joined(headers, &FORWARDED_FOR) {
+    let chain = match joined(headers, &FORWARDED_FOR, b", ") {
         None => hop.peer.clone(),
         Some(mut prior) => {
             prior.extend_from_slice(b", ");
@@ -360,12 +363,24 @@ fn forwarded_on(headers: &mut HeaderMap, hop: &Hop, host: Option<&HeaderValue>) 
     }
 }
 
-/// All values of a list field in one, in their order.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+/// The crumbs into which HTTP/2 may cut a cookie, in one field again (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    if let Some(cookies) = joined(headers, &header::COOKIE, b"; ")
+        && let Ok(cookies) = HeaderValue::from_bytes(&cookies)
+    {
+        headers.insert(header::COOKIE, cookies);
+    }
+}
+
+/// All values of a field in one, in their order, with `between` between them.
+fn joined(headers: &HeaderMap, name: &HeaderName, between: &[u8]) -> Option<Vec<u8>> {
     let mut values = headers.get_all(name).iter();
     let mut all = values.next()?.as_bytes().to_vec();
     for value in values {
-        all.extend_from_slice(b", ");
+        all.extend_from_slice(between);
         all.extend_from_slice(value.as_bytes());
     }
     Some(all)

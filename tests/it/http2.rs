@@ -52,6 +52,21 @@ fn prior_knowledge_speaks_http2_and_goes_up_as_http1() {
 }
 
 #[test]
+fn cookie_crumbs_of_http2_go_up_as_the_one_field_of_http1() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::in_front_of(&upstream);
+    let crumbs = Request::builder().uri("http://a.test/").header("cookie", "a=1").header("cookie", "b=2; c=3");
+    let crumbs = crumbs.header("x-many", "1").header("x-many", "2").body(()).unwrap();
+    assert_eq!(H2::plain(proxy.addr).ask(crumbs, "", None).unwrap().0.status, 200);
+    let seen = upstream.last();
+    assert_eq!(seen.all("cookie"), ["a=1; b=2; c=3"]);
+    assert_eq!(seen.all("x-many"), ["1", "2"]);
+    // Of HTTP/1.1 they stay as they came.
+    proxy.ask("GET / HTTP/1.1\r\nhost: a.test\r\ncookie: a=1\r\ncookie: b=2\r\n\r\n");
+    assert_eq!(upstream.last().all("cookie"), ["a=1", "b=2"]);
+}
+
+#[test]
 fn http2_heads_that_mean_two_things_are_refused() {
     let upstream = Upstream::ok();
     let proxy = Proxy::in_front_of(&upstream);
