@@ -78,7 +78,7 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(store)
 }
 
-/// What a listener shows; ALPN offers h2 and http/1.1 where `alpn` is set. One ticketer serves all workers.
+/// What a listener shows; ALPN offers h2, http/1.1 and http/1.0 where `alpn` is set. One ticketer serves all workers.
 ///
 /// # Errors
 /// A file that cannot be used.
@@ -95,7 +95,8 @@ pub fn server(tls: &ServerTls, alpn: bool) -> Result<Arc<ServerConfig>, TlsError
     };
     let mut config = builder.with_single_cert(certificates(&tls.certificate)?, private_key(&tls.key)?)?;
     if alpn {
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // The last for clients that name it alone (`curl --http1.0`): without a common protocol there is no handshake.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     }
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))

@@ -110,6 +110,10 @@ pub fn take_request(
         skip_empty_lines(input)?;
     }
     let Some(end) = find_end(input, *scanned)? else {
+        if input.first().is_some_and(|b| !b.is_ascii_graphic() && *b != b'\r') {
+            // TLS to a plain port, mostly: it would wait for us as we for it.
+            return Err(HeadError::Malformed("the request line is none"));
+        }
         *scanned = input.len();
         return if input.len() > limits.bytes { Err(HeadError::TooLong) } else { Ok(None) };
     };

@@ -40,6 +40,7 @@ pub async fn serve(connection: &Rc<Connection>, stream: Io, input: Input) {
                 refuse(connection, &link, error).await;
                 return;
             }
+            None if connection.is_ending() => return end(&link).await,
             None => return,
         };
         let asked = Asked::of(&head);
@@ -47,6 +48,7 @@ pub async fn serve(connection: &Rc<Connection>, stream: Io, input: Input) {
         let Some(response) = answer(connection, &link, service::handle(connection, request)).await else { return };
         match respond(connection, &link, response, asked).await {
             Ok(After::Next) => {}
+            Ok(After::Close) => return end(&link).await,
             Ok(After::Linger) => return linger(&link).await,
             Ok(After::Tunnel(tunnel)) => {
                 if let Ok(link) = Rc::try_unwrap(link) {
@@ -55,7 +57,8 @@ pub async fn serve(connection: &Rc<Connection>, stream: Io, input: Input) {
                 }
                 return;
             }
-            Ok(After::Close) | Err(_) => return,
+            // Without TLS's farewell: what was sent is not whole.
+            Err(_) => return,
         }
     }
 }
@@ -308,6 +311,21 @@ async fn refuse(connection: &Connection, link: &Link, error: HeadError) {
     if respond(connection, link, error.response(Protocol::Auto, None), asked).await.is_ok() {
         linger(link).await;
     }
+}
+
+/// Ends the connection in good order: TLS says that nothing was cut off (RFC 8446 section 6.1), and a caller who is still
+/// sending is listened to (RFC 9112 section 9.6).
+async fn end(link: &Link) {
+    let sending = std::future::poll_fn(|cx| {
+        let mut link = link.borrow_mut();
+        Poll::Ready(!link.is_idle() || matches!(link.poll_discard(cx), Poll::Ready(Ok(1..))))
+    })
+    .await;
+    if sending {
+        return linger(link).await;
+    }
+    let farewell = std::future::poll_fn(|cx| link.borrow_mut().poll_shutdown(cx));
+    drop(tokio::time::timeout(LINGER, farewell).await);
 }
 
 /// Ends our side, and listens a little longer: a connection closed over unread bytes is reset, and what we said is lost.

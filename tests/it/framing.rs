@@ -588,3 +588,38 @@ fn a_request_in_single_bytes_is_the_same_request() {
     assert_eq!(client.response().unwrap().status, 200);
     assert_eq!(upstream.last().body, b"abcde");
 }
+
+#[test]
+fn who_is_still_sending_when_his_connection_ends_is_not_reset() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::in_front_of(&upstream);
+    let more = "x".repeat(100_000);
+    for (head, status) in [
+        ("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", 200),
+        ("GET / HTTP/1.1\r\nhost: a@b\r\n\r\n", 400),
+        ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 405),
+        ("GET / HTTP/1.0\r\n\r\n", 200),
+    ] {
+        let mut client = proxy.connect();
+        client.send(format!("{head}{more}"));
+        assert_eq!(client.response().unwrap().status, status, "{head}");
+        let end = client.more();
+        assert!(matches!(end, Ok(0)), "{head}: {end:?}");
+    }
+}
+
+#[test]
+fn what_cannot_become_a_request_is_refused_without_waiting_for_its_end() {
+    let proxy = Proxy::in_front_of(&Upstream::ok());
+    for bytes in [&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], b"\0", b"\xff\xfe", b"\r\n\x05\x01\0"] {
+        let mut client = proxy.connect();
+        client.send(bytes);
+        assert_eq!(client.response().unwrap().status, 400, "{}", show(bytes));
+        assert!(client.ends(A_MOMENT));
+    }
+    // A beginning that is still open waits.
+    let mut client = proxy.connect();
+    client.send("\r");
+    client.send("\nGET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(client.response().unwrap().status, 200);
+}
