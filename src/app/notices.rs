@@ -44,7 +44,7 @@ pub(super) type Started = (Box<dyn Notifier>, Arc<Counts>, Vec<JoinHandle<()>>);
 
 /// Opens the outbox and starts its threads.
 pub(super) fn start(parts: &Parts<'_>) -> Result<Started, StartError> {
-    let opened = match &parts.config.store {
+    let mut opened = match &parts.config.store {
         None => Opened::default(),
         Some(store) => notify::open(&store.path.join("outbox"))
             .map_err(|error| StartError::Store { path: store.path.display().to_string(), why: error.to_string() })?,
@@ -55,6 +55,9 @@ pub(super) fn start(parts: &Parts<'_>) -> Result<Started, StartError> {
             bad_lines = opened.bad_lines,
             "the outbox of notices was torn by a crash and has been mended; at most what was being written is missing"
         );
+    }
+    if let Err(error) = opened.begin(parts.journal.health().last) {
+        tracing::warn!(error = %error, "the outbox of notices cannot be written; they are told from memory");
     }
     let counts = Arc::new(Counts::default());
     let missed = missed(parts.journal, &opened);
@@ -87,17 +90,16 @@ pub(super) fn start(parts: &Parts<'_>) -> Result<Started, StartError> {
     Ok((Box::new(ToReceivers(handle, hooks)), counts, threads))
 }
 
-/// What the journal has and the outbox never heard of, of rollouts that it knows: a crash came between.
+/// What the journal has and the outbox never heard of: a crash came between.
 fn missed(journal: &Journal, opened: &Opened) -> Vec<Notice> {
     let after = journal.health().last.saturating_sub(LOOK_BACK);
     let entries = journal.after(after, usize::try_from(LOOK_BACK).unwrap_or(usize::MAX));
     let records = entries.iter().filter_map(|entry| match &entry.body {
-        Body::Record(record) => Some(record),
+        Body::Record(record) => Some((entry.n, record)),
         Body::Checkpoint(_) | Body::Signature(_) => None,
     });
-    let told = opened.outbox.told();
-    let untold = records.filter(|r| told.get(&r.rollout).is_some_and(|told| r.generation > *told));
-    untold.map(|record| teller::of_record(record)).collect()
+    let untold = records.filter(|(n, r)| opened.outbox.missed(&r.rollout, r.generation, *n));
+    untold.map(|(_, record)| teller::of_record(record)).collect()
 }
 
 /// A rollout as notices tell of it.
@@ -238,6 +240,35 @@ plan = {{ preset = "standard" }}
         ask(&third, Verb::Clear);
         receiver.wait(4);
         assert_eq!(ids(3), ["chat-3-cleared"]);
+        third.stop();
+    }
+
+    #[test]
+    fn a_crash_before_the_first_word_of_a_rollout_costs_no_word_and_a_new_outbox_tells_no_past() {
+        let dir = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start([]);
+        let ids = |from: usize| -> Vec<String> {
+            receiver.taken()[from..].iter().map(|t| t.header("webhook-id").to_owned()).collect()
+        };
+        let first = serin(dir.path(), &receiver);
+        ask(&first, Verb::Start);
+        receiver.wait(1);
+        first.stop();
+        // Killed between the first record and the outbox: it knows of no rollout, only where the journal stood.
+        let path = dir.path().join("outbox/outbox.log");
+        let log = std::fs::read_to_string(&path).unwrap();
+        let begun: String = log.lines().filter(|l| l.contains("\"began\"")).map(|l| format!("{l}\n")).collect();
+        std::fs::write(&path, begun).unwrap();
+        let second = serin(dir.path(), &receiver);
+        receiver.wait(2);
+        assert_eq!(ids(1), ["chat-1-started"], "the same id: whoever has it already takes it once");
+        second.stop();
+        // An outbox that begins with an old journal has nothing to tell of the time before it.
+        std::fs::remove_file(&path).unwrap();
+        let third = serin(dir.path(), &receiver);
+        ask(&third, Verb::Abort);
+        receiver.wait(3);
+        assert_eq!(ids(2), ["chat-2-aborted"]);
         third.stop();
     }
 }

@@ -48,6 +48,11 @@ pub enum Entry {
         /// Its generation.
         generation: u64,
     },
+    /// Where the journal stood when the outbox began: what is older was never to be told.
+    Began {
+        /// The number of the journal's last entry then.
+        after: u64,
+    },
 }
 
 /// What became of a message at a receiver.
@@ -106,6 +111,8 @@ pub struct Outbox {
     /// Alerts that are raised, each with the message that raised it.
     open: BTreeMap<String, Arc<Message>>,
     told: BTreeMap<RolloutName, u64>,
+    /// The journal's last entry when this outbox began.
+    began: Option<u64>,
     ids: BTreeSet<String>,
     order: VecDeque<String>,
     receipts: VecDeque<Receipt>,
@@ -144,6 +151,7 @@ impl Outbox {
             }
             Entry::Close { keys } => self.open.retain(|key, _| !keys.contains(key)),
             Entry::Mark { rollout, generation } => self.mark(rollout, generation),
+            Entry::Began { after } => self.began = self.began.or(Some(after)),
         }
     }
 
@@ -226,10 +234,21 @@ impl Outbox {
         self.open.values()
     }
 
-    /// The newest generation that was told of each rollout.
+    /// Whether a decision was never told: one of a rollout that it knows, newer than what it told of it, or one of a
+    /// rollout that it never heard of, if entry `n` of the journal came after the outbox began.
     #[must_use]
-    pub fn told(&self) -> &BTreeMap<RolloutName, u64> {
-        &self.told
+    pub fn missed(&self, rollout: &RolloutName, generation: u64, n: u64) -> bool {
+        match self.told.get(rollout) {
+            Some(told) => generation > *told,
+            None => self.began.is_some_and(|after| n > after),
+        }
+    }
+
+    /// Takes where the journal stands as its beginning, once: what is to be written, the first time.
+    pub fn begin(&mut self, after: u64) -> Option<Entry> {
+        let first = self.began.is_none();
+        self.began.get_or_insert(after);
+        first.then_some(Entry::Began { after })
     }
 
     /// What became of the newest messages, oldest first.
@@ -246,6 +265,7 @@ impl Outbox {
     #[must_use]
     pub fn compact(&self) -> Vec<Entry> {
         let mut entries: Vec<Entry> = self.receipts.iter().cloned().map(Entry::Receipt).collect();
+        entries.extend(self.began.map(|after| Entry::Began { after }));
         let marks = self.told.iter();
         entries.extend(marks.map(|(rollout, at)| Entry::Mark { rollout: rollout.clone(), generation: *at }));
         for (target, lane) in &self.lanes {

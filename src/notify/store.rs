@@ -75,6 +75,19 @@ pub fn look(dir: &Path) -> io::Result<Outbox> {
     Ok(Outbox::replay(read(&std::fs::read(dir.join(NAME))?).0))
 }
 
+impl Opened {
+    /// Writes where the journal stands, if the outbox begins now: before anything is decided that it may have to tell.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn begin(&mut self, after: u64) -> io::Result<()> {
+        match (self.outbox.begin(after), &mut self.log) {
+            (Some(entry), Some(log)) => log.append(&line(&entry)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The entries of a log, how many of its bytes are whole lines, and how many of those are wrong.
 fn read(bytes: &[u8]) -> (Vec<Entry>, usize, u64) {
     let mut entries = Vec::new();
