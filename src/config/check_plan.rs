@@ -94,6 +94,7 @@ impl Check<'_, '_> {
             soak: self.duration(raw.soak.as_ref(), Duration::ZERO, default.soak),
             holdback: holdback.unwrap_or(default.holdback),
             deadline_factor: self.deadline(raw.deadline.as_ref()).unwrap_or(default.deadline_factor),
+            not_before: raw.not_before.as_ref().and_then(|at| self.parsed(at)),
             hours: raw.hours.as_ref().and_then(|at| self.parsed(at)),
             freezes: raw.freezes.unwrap_or_default().iter().filter_map(|at| self.parsed(at)).collect(),
             lockstep: raw.lockstep.as_ref().and_then(|at| self.filled(at)),

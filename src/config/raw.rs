@@ -296,6 +296,7 @@ tables! {
         soak: At<Text>,
         holdback: At<f64>,
         deadline: At<Text>,
+        not_before: At<Text>,
         hours: At<Text>,
         freezes: Vec<At<Text>>,
         lockstep: At<Text>,

@@ -150,6 +150,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("soak = \"72h\"", "holdback = 95.0", "@24:12: rollouts.chat.plan.holdback = 95 %\n  leaves the last stage no more than the one before it (10 %); write less; 1.0 is usual, 0 is none"),
     ("soak = \"72h\"", "deadline = \"4\"", "@24:12: rollouts.chat.plan.deadline = \"4\"\n  is no multiple of the residence; write \"4x\"; at least \"1x\""),
     ("soak = \"72h\"", "start = \"automatic\"", "@24:9: rollouts.chat.plan.start = \"automatic\"\n  is none of \"manual\", \"on_new_version\""),
+    ("soak = \"72h\"", "not_before = \"2026-12-01 09:00\"", "@24:14: rollouts.chat.plan.not_before = \"2026-12-01 09:00\"\n  cannot be read; a time is written as RFC 3339 has it: \"2026-12-01T09:00:00+01:00\", or with Z"),
     ("soak = \"72h\"", "hours = \"Mon-Fry 09:00-17:00\"", "@24:9: rollouts.chat.plan.hours = \"Mon-Fry 09:00-17:00\"\n  cannot be read; \"Fry\" is no day: use Mon, Tue, Wed, Thu, Fri, Sat, Sun, with - or commas, or daily"),
     ("residence = \"24h\"", "residence = \"24h\"\ncohorts = [\"beta\"]", "@28:12: rollouts.chat.plan.stages[0].cohorts[0] = \"beta\"\n  names the cohort \"beta\", which there is not; write [[rollouts.NAME.cohorts]] with that name"),
     ("unit = [\"header:x-user-id\"]", "unit = [\"ip\"]\nweight = 5.0", "@17:10: rollouts.chat.weight = 5 %\n  stands beside a plan; write a weight (a plain split) or a plan, not both"),

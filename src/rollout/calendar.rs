@@ -1,4 +1,5 @@
-//! When a weight may rise: business hours in a zone, and freezes of whole days. A fall never asks.
+//! When a weight may rise: not before a time, in business hours of a zone, outside freezes of whole days. A fall never
+//! asks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::names::Wall;
+use crate::rollout::plan::Plan;
 
 /// Business hours: `"Mon-Fri 09:00-17:00 Europe/Berlin"`. Days are a range or a list with commas (`daily` for all);
 /// the end is excluded and may be `24:00`; without a zone it is UTC.
@@ -29,6 +31,14 @@ pub struct Freeze {
     text: String,
     first: Date,
     last: Date,
+}
+
+/// A time before which nothing rises, as RFC 3339 has it: `"2026-12-01T09:00:00+01:00"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NotBefore {
+    text: String,
+    at: Wall,
 }
 
 /// Why a text is no calendar.
@@ -52,6 +62,9 @@ pub enum CalendarError {
     /// Not "first/last".
     #[error("a freeze is written \"2026-12-24/2027-01-02\", first day and last day, both included")]
     Freeze,
+    /// Not a time with its offset.
+    #[error("a time is written as RFC 3339 has it: \"2026-12-01T09:00:00+01:00\", or with Z")]
+    NotBefore,
 }
 
 impl Hours {
@@ -81,18 +94,22 @@ impl Freeze {
     }
 }
 
-/// Whether the calendar lets a weight rise at this time; else the reason why not.
+/// Whether the plan's calendar lets a weight rise at this time; else the reason why not.
 ///
 /// # Errors
-/// The sentence for people: outside the hours, or inside a freeze.
-pub fn may_rise(hours: Option<&Hours>, freezes: &[Freeze], at: Wall) -> Result<(), String> {
+/// The sentence for people: too early, outside the hours, or inside a freeze.
+pub fn may_rise(plan: &Plan, at: Wall) -> Result<(), String> {
+    if let Some(first) = plan.not_before.as_ref().filter(|first| at < first.at) {
+        return Err(format!("before {first}, the plan's not_before"));
+    }
+    let hours = plan.hours.as_ref();
     if let Some(hours) = hours
         && !hours.open(at)
     {
         return Err(format!("outside the plan's hours ({hours})"));
     }
     let zone = hours.map_or(TimeZone::UTC, |h| h.zone().clone());
-    match freezes.iter().find(|f| f.holds(at, &zone)) {
+    match plan.freezes.iter().find(|f| f.holds(at, &zone)) {
         Some(freeze) => Err(format!("inside the freeze {freeze}")),
         None => Ok(()),
     }
@@ -176,6 +193,15 @@ impl FromStr for Freeze {
     }
 }
 
+impl FromStr for NotBefore {
+    type Err = CalendarError;
+
+    fn from_str(text: &str) -> Result<Self, CalendarError> {
+        let at = text.parse::<Timestamp>().map_err(|_| CalendarError::NotBefore)?;
+        Ok(Self { text: text.to_owned(), at: Wall(at.as_millisecond()) })
+    }
+}
+
 macro_rules! text_form {
     ($name:ident) => {
         impl TryFrom<String> for $name {
@@ -202,6 +228,7 @@ macro_rules! text_form {
 
 text_form!(Hours);
 text_form!(Freeze);
+text_form!(NotBefore);
 
 #[cfg(test)]
 mod tests {
@@ -254,7 +281,20 @@ mod tests {
         ] {
             assert_eq!(freeze.holds(at(time), &berlin), expect, "{time}");
         }
-        assert!(may_rise(None, &[freeze], at("2026-12-25T12:00:00Z")).unwrap_err().contains("freeze"));
+        let plan = Plan { freezes: vec![freeze], ..Plan::default() };
+        assert!(may_rise(&plan, at("2026-12-25T12:00:00Z")).unwrap_err().contains("freeze"));
+    }
+
+    #[test]
+    fn nothing_rises_before_the_time_that_the_plan_names_and_hours_hold_after_it_too() {
+        let not_before = Some("2026-11-20T10:00:00+01:00".parse().unwrap());
+        let mut plan = Plan { not_before, ..Plan::default() };
+        let early = may_rise(&plan, at("2026-11-20T08:59:59.999Z")).unwrap_err();
+        assert_eq!(early, "before 2026-11-20T10:00:00+01:00, the plan's not_before");
+        assert_eq!(may_rise(&plan, at("2026-11-20T09:00:00Z")), Ok(()));
+        plan.hours = Some("Mon-Fri 09:00-17:00".parse().unwrap());
+        assert_eq!(may_rise(&plan, at("2026-11-20T09:00:00Z")), Ok(()));
+        assert!(may_rise(&plan, at("2026-11-20T17:00:00Z")).unwrap_err().contains("hours"));
     }
 
     #[test]
@@ -276,5 +316,8 @@ mod tests {
         assert_eq!(wrong("daily 17:00-09:00"), CalendarError::Order);
         assert_eq!(wrong("daily 09:00-17:00 Mars/Base"), CalendarError::Zone("Mars/Base".into()));
         assert_eq!("2027-01-02/2026-12-24".parse::<Freeze>().unwrap_err(), CalendarError::Freeze);
+        for no_offset in ["2026-11-20T10:00:00", "2026-11-20", "tomorrow"] {
+            assert_eq!(no_offset.parse::<NotBefore>().unwrap_err(), CalendarError::NotBefore);
+        }
     }
 }

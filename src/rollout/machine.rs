@@ -136,7 +136,7 @@ pub fn waits_for(state: &State, terms: &Terms, at: Wall) -> Option<&'static str>
         "register"
     } else if drill::may_rise(state, terms, at).is_err() {
         "drill"
-    } else if calendar::may_rise(plan.hours.as_ref(), &plan.freezes, at).is_err() {
+    } else if calendar::may_rise(plan, at).is_err() {
         "hours"
     } else if confirm::holds(state, terms) {
         "confirm"

@@ -32,7 +32,7 @@ mod stories;
 mod verbs;
 
 pub use crate::judge::{GateResult, On};
-pub use calendar::{Freeze, Hours};
+pub use calendar::{Freeze, Hours, NotBefore};
 pub use confirm::{Confirm, ConfirmGate, Hook, Question};
 pub use effect::{Cohorts, Effect, Notice, Refusal, RefusalKind, Tidings};
 pub use event::{Actor, Event, Now, Role, Verb, VerbArgs};

@@ -133,7 +133,7 @@ impl<'a> Draft<'a> {
     /// Whether the calendar lets a weight rise now; else why not.
     pub(crate) fn calendar(&self) -> Result<(), String> {
         match self.state.plan.as_ref().or(self.terms.plan.as_ref()) {
-            Some(plan) => calendar::may_rise(plan.hours.as_ref(), &plan.freezes, self.now.wall),
+            Some(plan) => calendar::may_rise(plan, self.now.wall),
             None => Ok(()),
         }
     }

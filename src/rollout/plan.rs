@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rollout::calendar::{Freeze, Hours};
+use crate::rollout::calendar::{Freeze, Hours, NotBefore};
 use crate::split::weight::Weight;
 
 /// The names of all presets, in the order in which the documents list them.
@@ -32,6 +32,9 @@ pub struct Plan {
     pub holdback: Weight,
     /// A stage without an answer after this many times its residence is paused; at least 1.
     pub deadline_factor: f64,
+    /// Nothing rises before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<NotBefore>,
     /// When rises may happen; always, when absent.
     pub hours: Option<Hours>,
     /// Days on which nothing rises.
@@ -125,6 +128,7 @@ impl Default for Plan {
             soak: Duration::from_secs(72 * HOUR),
             holdback: Weight::from_buckets(1_000),
             deadline_factor: 4.0,
+            not_before: None,
             hours: None,
             freezes: Vec::new(),
             lockstep: None,
@@ -270,6 +274,7 @@ mod tests {
     fn a_plan_survives_its_own_json() {
         for name in PRESETS {
             let mut plan = Plan::preset(name).unwrap();
+            plan.not_before = Some("2026-12-01T09:00:00+01:00".parse().unwrap());
             plan.hours = Some("Mon-Fri 09:00-17:00 Europe/Berlin".parse().unwrap());
             plan.freezes = vec!["2026-12-24/2027-01-02".parse().unwrap()];
             let text = serde_json::to_string(&plan).unwrap();

@@ -402,6 +402,24 @@ fn hours_and_freezes_hold_rises_and_never_falls() {
 }
 
 #[test]
+fn before_the_plans_time_nothing_starts_or_rises_and_everything_falls() {
+    let mut plan = short(Approval::None);
+    plan.not_before = Some("2026-11-20T12:00:00Z".parse().unwrap());
+    let mut story = Story::of(plan.clone()); // Friday, 10:00
+    let refused = story.try_to("alice", Verb::Start).unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::Conflict);
+    story.passes(HOUR * 2).does("alice", Verb::Start).is(Phase::Running, 1.0);
+
+    // Begun earlier under a plan that waits now: restarts and reloads do not lift it.
+    let mut story = Story::of(short(Approval::None));
+    story.does("alice", Verb::Start);
+    story.state.plan = Some(Arc::new(plan));
+    story.passes(HOUR).advance().is(Phase::Running, 1.0);
+    assert_eq!(waits_for(&story.state, &story.terms, story.now.wall), Some("hours"));
+    story.worse().is(Phase::RolledBack, 0.0);
+}
+
+#[test]
 fn clearing_needs_a_root_cause_and_after_the_third_rollback_an_owner() {
     let mut story = Story::of(short(Approval::None));
     for round in 1..=3 {
