@@ -83,6 +83,8 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     gauges.reloaded(true, clock.wall());
     let (mailbox, inbox) = crate::evaluator::mailbox::mailbox();
     let (board, heartbeat) = (Board::default(), Heartbeat::default());
+    // The judge's silence counts from here: a heart that has never beaten looked as old as the machine, and was told of.
+    heartbeat.beat(clock.now(), clock.wall());
 
     let mut others = Vec::new();
     let (rings, readers): (Vec<_>, Vec<_>) = (0..workers).map(|_| ring::ring(ring::RING_RECORDS)).unzip();
