@@ -145,7 +145,7 @@ fn a_sigterm_under_load_fails_no_request_and_exits_well() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3 {
         let file = dir.path().join("serin.toml");
-        std::fs::write(&file, config("[drain]\ndelay = \"600ms\"\ntimeout = \"20s\"\n", &stable)).unwrap();
+        std::fs::write(&file, config("[drain]\ndelay = \"2s\"\ntimeout = \"20s\"\n", &stable)).unwrap();
         let mut process = Process::start(&file);
         let load = Arc::new(Load::default());
         let (edge, callers) = (process.edge, Arc::clone(&load));
