@@ -22,10 +22,11 @@ use crate::http1::{Framing, HeadError, HeadLimits, Input, Io, RequestHead};
 use crate::measure::gauges::Limit;
 use crate::wire::Protocol;
 
-/// How long, and for how many bytes, a refused caller is listened to, so that he reads our words before his connection is
-/// reset.
+/// How long a caller who is still sending is listened to behind our last word, so that he reads it before his connection is
+/// reset: so long silent, so long and for so many bytes altogether. Many send a whole upload before they read.
 const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 << 10;
+const LINGER_ALL: Duration = Duration::from_secs(10);
+const LINGER_BYTES: usize = 256 << 20;
 
 type Link = Rc<RefCell<Downlink>>;
 
@@ -40,7 +41,7 @@ pub async fn serve(connection: &Rc<Connection>, stream: Io, input: Input) {
                 refuse(connection, &link, error).await;
                 return;
             }
-            None if connection.is_ending() => return end(&link).await,
+            None if connection.is_ending() => return end(connection, &link).await,
             None => return,
         };
         let asked = Asked::of(&head);
@@ -48,8 +49,8 @@ pub async fn serve(connection: &Rc<Connection>, stream: Io, input: Input) {
         let Some(response) = answer(connection, &link, service::handle(connection, request)).await else { return };
         match respond(connection, &link, response, asked).await {
             Ok(After::Next) => {}
-            Ok(After::Close) => return end(&link).await,
-            Ok(After::Linger) => return linger(&link).await,
+            Ok(After::Close) => return end(connection, &link).await,
+            Ok(After::Linger) => return linger(connection, &link).await,
             Ok(After::Tunnel(tunnel)) => {
                 if let Ok(link) = Rc::try_unwrap(link) {
                     let (stream, input) = link.into_inner().into_parts();
@@ -309,42 +310,41 @@ async fn refuse(connection: &Connection, link: &Link, error: HeadError) {
     Unchosen::begin(worker, &view.snapshot().unrouted, worker.clock.now()).refused(&error);
     let asked = Asked { version: Version::HTTP_11, head_only: false, keep_alive: false, takes_trailers: false };
     if respond(connection, link, error.response(Protocol::Auto, None), asked).await.is_ok() {
-        linger(link).await;
+        linger(connection, link).await;
     }
 }
 
 /// Ends the connection in good order: TLS says that nothing was cut off (RFC 8446 section 6.1), and a caller who is still
 /// sending is listened to (RFC 9112 section 9.6).
-async fn end(link: &Link) {
+async fn end(connection: &Connection, link: &Link) {
     let sending = std::future::poll_fn(|cx| {
         let mut link = link.borrow_mut();
         Poll::Ready(!link.is_idle() || matches!(link.poll_discard(cx), Poll::Ready(Ok(1..))))
     })
     .await;
     if sending {
-        return linger(link).await;
+        return linger(connection, link).await;
     }
-    let farewell = std::future::poll_fn(|cx| link.borrow_mut().poll_shutdown(cx));
-    drop(tokio::time::timeout(LINGER, farewell).await);
+    farewell(link).await;
 }
 
 /// Ends our side, and listens a little longer: a connection closed over unread bytes is reset, and what we said is lost.
-async fn linger(link: &Link) {
-    let mut left = LINGER_BYTES;
-    let mut said = false;
-    let listening = std::future::poll_fn(|cx| {
-        let mut link = link.borrow_mut();
-        if !said {
-            drop(ready!(link.poll_shutdown(cx)));
-            said = true;
-        }
-        while let Ok(read @ 1..) = ready!(link.poll_discard(cx)) {
+async fn linger(connection: &Connection, link: &Link) {
+    let listening = async {
+        farewell(link).await;
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            let more = std::future::poll_fn(|cx| link.borrow_mut().poll_discard(cx));
+            let Ok(Ok(read @ 1..)) = tokio::time::timeout(LINGER, more).await else { return };
             left = left.saturating_sub(read);
-            if left == 0 {
-                break;
-            }
         }
-        Poll::Ready(())
-    });
-    drop(tokio::time::timeout(LINGER, listening).await);
+    };
+    let bounded = async { drop(tokio::time::timeout(LINGER_ALL, listening).await) };
+    connection.until_closed(bounded).await;
+}
+
+/// Says that nothing more follows.
+async fn farewell(link: &Link) {
+    let saying = std::future::poll_fn(|cx| link.borrow_mut().poll_shutdown(cx));
+    drop(tokio::time::timeout(LINGER, saying).await);
 }

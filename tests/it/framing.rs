@@ -609,6 +609,17 @@ fn who_is_still_sending_when_his_connection_ends_is_not_reset() {
 }
 
 #[test]
+fn who_sends_a_whole_upload_before_he_reads_learns_why_it_was_refused() {
+    let proxy = Proxy::in_front_of(&Upstream::ok());
+    let mut client = proxy.connect();
+    let upload = vec![b'x'; 32 << 20];
+    client.send(format!("POST / HTTP/1.1\r\nhost: a@b\r\ncontent-length: {}\r\n\r\n", upload.len()));
+    assert!(client.try_send(&upload), "reset within the upload");
+    assert_eq!(client.response().unwrap().status, 400);
+    assert!(matches!(client.more(), Ok(0)));
+}
+
+#[test]
 fn what_cannot_become_a_request_is_refused_without_waiting_for_its_end() {
     let proxy = Proxy::in_front_of(&Upstream::ok());
     for bytes in [&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], b"\0", b"\xff\xfe", b"\r\n\x05\x01\0"] {
