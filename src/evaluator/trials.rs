@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::guard::Batch;
-use super::mailbox::{Drilled, Inbox, Mailbox, Reload, mailbox};
+use super::mailbox::{Drilled, Inbox, Mailbox, Reload, Score, mailbox};
 use super::threads::orders;
 use super::turn::{Evaluator, Known};
 use super::{Answer, Ask, Board, Command, Heartbeat, Letter, Refused, ToLog, World};
 use crate::clock::Clock;
 use crate::journal::{Body, Faults, Journal, Kept};
-use crate::judge::{End, Fact, Outcome};
+use crate::judge::{End, Fact, GateResult, Metric, Outcome};
 use crate::measure::ring::Record;
 use crate::measure::{Gauges, Recorders};
 use crate::names::{Arm, RolloutName, Wall};
@@ -217,6 +217,18 @@ impl Bench {
             std::thread::park_timeout(Duration::from_millis(1));
         }
         panic!("generation {generation} of {rollout} was never recorded");
+    }
+
+    /// Turns, a quarter of a second apart, until this is so; the journal writes on a thread of its own.
+    fn turns_until(&mut self, what: &str, so: impl Fn(&Self) -> bool) {
+        for _ in 0..WAITS {
+            if so(self) {
+                return;
+            }
+            self.turn();
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        panic!("never: {what}");
     }
 
     fn gates(&self, rollout: &str) -> usize {
@@ -434,4 +446,78 @@ fn after_a_restart_with_the_clock_a_day_back_or_ahead_a_bad_canary_falls_within_
     let (good, back, forth) = (again(30), again(29), again(31));
     println!("turns to the rollback: {good} with a good clock, {back} a day back, {forth} a day ahead");
     assert!(good < 200 && back < 200 && forth < 200, "{good}, {back}, {forth}");
+}
+
+#[test]
+fn the_record_of_a_rollback_holds_the_numbers_of_every_gate_at_that_moment() {
+    let gates = "[rollouts.NAME.gates.safety_violations]\nrollback = \"any\"\n[rollouts.NAME.gates.error_rate]\npromote = \"+0.1pp\"\n";
+    let mut bench = Bench::new(&file(gates, ""), BTreeMap::new());
+    bench.does("r0", Verb::Start);
+    bench.turn();
+    let (rollout, at) = (RolloutName::new("r0"), bench.clock.now());
+    let fact = Fact::Score {
+        arm: Arm::Canary,
+        user: 7,
+        drawn: true,
+        metric: Metric::Safety,
+        value: 1.0,
+        arrived: at,
+        known: at,
+    };
+    let ask = Ask::Scores(vec![Score { rollout, fact }]);
+    bench.mailbox.post(Letter { ask, answer: Box::new(|_| ()) }).unwrap();
+    let fell = |bench: &Bench| bench.records().iter().any(|record| record.decision == Decision::Rollback);
+    bench.turns_until("a violation rolls back", fell);
+    let records = bench.records();
+    for record in records.iter().filter(|record| record.decision.wants_numbers()) {
+        let numbers = record.numbers.as_ref().unwrap_or_else(|| panic!("{:?} has no numbers", record.decision));
+        assert_eq!(numbers.gates.len(), bench.gates("r0"), "{:?}", record.decision);
+    }
+    let last = records.iter().find(|record| record.decision == Decision::Rollback).unwrap();
+    let gates = &last.numbers.as_ref().unwrap().gates;
+    let safety = gates.iter().find(|gate| gate.name == "safety_violations").unwrap();
+    assert_eq!((safety.result, safety.samples), (GateResult::Fail, 1), "{safety:?}");
+    let errors = gates.iter().find(|gate| gate.name == "error_rate").unwrap();
+    assert_eq!((errors.result, errors.samples), (GateResult::Inconclusive, 0), "{errors:?}");
+}
+
+#[test]
+fn a_span_between_drills_in_the_file_is_a_drill_made_by_itself_and_a_rise_held_until_then() {
+    let every = "[rollouts.NAME.evaluator]\ndrill_every = \"24h\"\n";
+    let mut bench = Bench::new(&file(every, ""), BTreeMap::new());
+    let name = RolloutName::new("r0");
+    let refused = |bench: &mut Bench| {
+        // No owner: owners may rise without.
+        let said = bench.ask_as("r0", Verb::Start, Role::Operator);
+        bench.stand();
+        let answer = said.lock().unwrap().take();
+        answer.unwrap().unwrap_err().to_string()
+    };
+    let ends = |bench: &Bench, failed: Option<&str>| {
+        let ended =
+            Drilled { rollout: name.clone(), took: Duration::from_micros(9), failed: failed.map(str::to_owned) };
+        bench.mailbox.post(Letter { ask: Ask::Drilled(ended), answer: Box::new(|_| ()) }).unwrap();
+    };
+    let drills =
+        |bench: &Bench| bench.records().iter().filter(|r| r.rollout == name && r.decision == Decision::Drill).count();
+    for _ in 0..8 {
+        bench.turn();
+    }
+    let asked: Vec<RolloutName> = bench.drills.try_iter().collect();
+    assert_eq!(asked, [name.clone(), RolloutName::new("r1")], "once each, and by nobody's word");
+    assert!(refused(&mut bench).contains("never been rehearsed"));
+    ends(&bench, Some("worker 1 did not see it"));
+    bench.turns_until("the drill's record", |bench| drills(bench) == 1);
+    assert!(refused(&mut bench).contains("worker 1 did not see it"));
+    bench.clock.advance(Duration::from_secs(600));
+    bench.turn();
+    assert!(bench.drills.try_iter().any(|asked| asked == name), "one that failed is made again");
+    ends(&bench, None);
+    bench.turns_until("the second drill's record", |bench| drills(bench) == 2);
+    bench.does("r0", Verb::Start);
+    // A little ahead of time, so that nothing is held when all is well.
+    bench.clock.advance(Duration::from_secs(24 * 3_600 - 1_200));
+    bench.turn();
+    bench.turn();
+    assert!(bench.drills.try_iter().any(|asked| asked == name), "before it is overdue");
 }
