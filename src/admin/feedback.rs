@@ -1,8 +1,9 @@
 //! `POST /api/v1/feedback`: scores from outside, matched to an answer's arm and posted to the judge.
 //!
 //! A `request_id` finds the exchange in the memory of the last day; a `ref` says by itself what it stands for, on any
-//! replica; a `unit` stands for the arm that it had when it was served. A `version` alone names no user, so it cannot be
-//! compared: it is shown (`GET /api/v1/feedback`) and never judged.
+//! replica; a `unit` stands for the arm that it had when it was served here, and one that was not served here is unknown:
+//! units can be invented without end. A `version` alone names no user, so it cannot be compared: it is shown
+//! (`GET /api/v1/feedback`) and never judged.
 //!
 //! Where stable answered in the canary's place (a fallback), the score is the canary's, as the failure is: what its people
 //! got is what is compared.
@@ -289,9 +290,7 @@ impl Desk<'_> {
             let hash = self.references().id(id.as_bytes());
             let seen = self.cx.parts().memory.lock().find(hash, self.now);
             let seen = seen.ok_or_else(|| {
-                Not::unknown(
-                    "this request id is not known, or too old, or not of this replica: name the ref or the unit",
-                )
+                Not::unknown("this request id is not known, or too old, or not of this replica: name the ref")
             })?;
             let Seen { release, arm, user, drawn, arrived } = seen;
             let rollout = self.of_release(release, item)?;
@@ -326,14 +325,23 @@ impl Desk<'_> {
         Ok(None)
     }
 
-    /// The arm that the unit had when it was served: remembered, or else where it goes now.
+    /// The arm that the unit had when it was served. Only where there is no memory is it the one where it goes now.
     fn of_unit(&self, rollout: &Rollout, text: &str, at: Option<Mono>) -> Result<Named, Not> {
         let unit = Unit::new(text.as_bytes()).ok_or_else(|| Not::invalid("unit is empty"))?;
         let (fixed, when) = (&rollout.fixed, at.unwrap_or(self.now));
         let (release, user) = (fixed.marks.release, unit.key(fixed.key_seed).0);
-        let remembered = self.cx.parts().memory.lock().arm_of(user, release, when);
+        let (remembered, stranger) = {
+            let mut memory = self.cx.parts().memory.lock();
+            // A time before its first request here is a clock of the reporter's: the unit itself is known.
+            (memory.arm_of(user, release, when), memory.is_on() && memory.arm_of(user, release, self.now).is_none())
+        };
         let (arm, drawn) = match remembered {
             Some(seen) => seen,
+            None if stranger => {
+                return Err(Not::unknown(
+                    "this unit was not served here in the last day: name the ref, or the request id",
+                ));
+            }
             None if rollout.split.latched => {
                 return Err(Not::unknown("the rollout is latched, and this unit was not seen here before that"));
             }
@@ -538,25 +546,25 @@ mod tests {
         let bench = bench(TOKENS).with_token("reporter-secret-0123456789");
         bench.running(50.0);
         bench.clock.advance(Duration::from_secs(7_200));
+        served(&bench, "r", "u", Arm::Canary, 100);
         let one = |n: i64| json!({"unit": "u", "metric": "quality", "value": 0, "at": at(&bench, n)});
         let said = post(&bench, (0..100).map(one).collect()).await;
         assert_eq!(said["accepted"], 60, "limits.feedback_per_user");
         assert!(said["rejected"][0]["reason"].as_str().unwrap().contains("feedback_per_user"));
+        // Rejected, as nobody of them was ever served here; counted against the token all the same.
         let many: Vec<_> =
             (0..9_900).map(|n| json!({"unit": format!("v{n}"), "metric": "quality", "value": 0})).collect();
-        let mut accepted = 0;
         for _ in 0..7 {
-            accepted += post(&bench, json!(many)).await["accepted"].as_u64().unwrap();
-            taken(&bench);
+            assert_eq!(post(&bench, json!(many)).await["accepted"], 0);
         }
-        assert_eq!(accepted, 60_000 - 100, "limits.feedback_items counts what was rejected, too");
         let owner = Bench { token: Some("owner-secret-0123456789"), ..bench };
         assert_eq!(post(&owner, json!({"unit": "u", "metric": "quality", "value": 1})).await["accepted"], 1);
         let metrics = owner.ask("GET", "/metrics", "").await.text;
         for line in [
             "serin_limit_hits_total{limit=\"feedback_per_user\"} 40",
             "serin_limit_hits_total{limit=\"feedback_items\"} 9400",
-            "serin_feedback_items_total{result=\"accepted\"} 59961",
+            "serin_feedback_items_total{result=\"accepted\"} 61",
+            "serin_feedback_items_total{result=\"unknown\"} 59900",
             "serin_feedback_items_total{result=\"limited\"} 9440",
         ] {
             assert!(metrics.contains(line), "{line}\n{metrics}");
@@ -564,8 +572,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_reporter_who_invents_users_is_heard_by_no_judge() {
+        let bench = running();
+        served(&bench, "r", "real", Arm::Canary, 100);
+        let item = |unit: String| json!({"unit": unit, "metric": "safety", "value": 1});
+        let lies = post(&bench, (0..10_000).map(|n| item(format!("invented{n}"))).collect()).await;
+        assert_eq!((&lies["accepted"], lies["rejected"].as_array().unwrap().len()), (&json!(0), 10_000));
+        assert!(lies["rejected"][0]["reason"].as_str().unwrap().contains("not served here in the last day"));
+        assert_eq!(taken(&bench), [], "no letter of them reaches the judge");
+        assert_eq!(post(&bench, item("real".to_owned())).await["accepted"], 1);
+        bench.clock.advance(Duration::from_secs(24 * 3_600));
+        assert_eq!(post(&bench, item("real".to_owned())).await["accepted"], 0, "a day later he is forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_time_before_the_first_request_is_still_of_a_known_unit() {
+        let bench = running();
+        served(&bench, "r", "u", Arm::Canary, 3_000);
+        let item = json!({"unit": "u", "metric": "quality", "value": 1, "at": at(&bench, 1_800)});
+        assert_eq!(post(&bench, item).await["accepted"], 1);
+    }
+
+    #[tokio::test]
     async fn times_and_values_that_cannot_be_are_said() {
         let bench = running();
+        served(&bench, "r", "u", Arm::Canary, 100);
         let item = |metric: &str, value: Value, ago| json!({"unit": "u", "metric": metric, "value": value, "at": at(&bench, ago)});
         let items = json!([
             item("quality", json!(0.5), -60),

@@ -12,7 +12,7 @@ use super::testing::{Bench, Seen, TOKENS, bench, view};
 use crate::evaluator::{Ask, Refused};
 use crate::judge::{Fact, Metric, Outcome};
 use crate::measure::{Limit, Observation};
-use crate::names::{Arm, RolloutName, VersionName};
+use crate::names::{Arm, Mono, RolloutName, VersionName};
 use crate::rollout::{Role, Verb, VerbArgs};
 use crate::split::{OpenCohorts, Weight};
 
@@ -429,13 +429,22 @@ async fn which_says_where_a_unit_goes_and_what_could_change_it() {
     assert_eq!((&json["arm"], &json["why"]), (&json!("stable"), &json!("latched")));
 }
 
+/// The guard has seen a canary's answer to this unit, when the clock began.
+fn served(bench: &Bench, unit: &str) {
+    let fixed = &bench.cx.snapshot().rollouts[0].fixed;
+    let user = crate::split::Unit::new(unit.as_bytes()).unwrap().key(fixed.key_seed).0;
+    let fact = Fact::Start { id: 1, at: Mono(0), arm: Arm::Canary, user, drawn: true };
+    let record = crate::measure::ring::Record { rollout: 0, request: 0, fact };
+    bench.cx.parts().memory.lock().take_in(&[record], |_| Some(fixed.marks.release));
+}
+
 #[tokio::test]
 async fn a_score_by_unit_reaches_the_judge_under_the_units_arm() {
     let bench = bench("");
     bench.running(50.0);
     bench.clock.advance(Duration::from_secs(5));
-    let place = bench.ask("GET", "/api/v1/rollouts/chat/which?unit=u1", "").await.json();
     let at = crate::names::Wall(bench.clock.wall().0 - 3_000).rfc3339();
+    served(&bench, "u1");
     let body = json!([
         {"unit": "u1", "rollout": "chat", "metric": "quality", "value": 0.93, "at": at},
         {"unit": "u1", "metric": "tone", "value": 1.0},
@@ -463,7 +472,7 @@ async fn a_score_by_unit_reaches_the_judge_under_the_units_arm() {
     else {
         panic!("{facts:?}")
     };
-    assert_eq!((arm.as_str(), *drawn, metric, *value), (place["arm"].as_str().unwrap(), true, &Metric::Quality, 0.93));
+    assert_eq!((*arm, *drawn, metric, *value), (Arm::Canary, true, &Metric::Quality, 0.93));
     assert_eq!((known.since(*arrived), *user != 0), (Duration::from_secs(3), true));
     assert_eq!(*tone, Metric::Score("tone".into()));
     let shown = bench.ask("GET", "/api/v1/feedback", "").await.json();

@@ -136,9 +136,15 @@ impl Memory {
         Self { ids: Table::new(most), units: Table::new(most), taken: Table::new(most.max(TAKEN_LEAST)), forgotten: 0 }
     }
 
+    /// Whether exchanges and units are remembered at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.ids.sets > 0
+    }
+
     /// Takes in the starts among these records. `release` knows a slot's release.
     pub fn take_in(&mut self, records: &[Record], release: impl Fn(u32) -> Option<Release>) {
-        if self.ids.sets == 0 {
+        if !self.is_on() {
             return;
         }
         for record in records {

@@ -121,5 +121,23 @@ fn after_an_abort_a_unit_is_still_scored_under_the_arm_that_served_it() {
     until_scored(&proxy, &json!({"unit": canary, "metric": "quality", "value": 0.1}));
     eventually("the canary's, though all are on stable now", || samples(&proxy, "quality_mean") == 1);
     let said = score(&proxy, json!({"unit": "never seen", "metric": "quality", "value": 0.1}));
-    assert!(said["rejected"][0]["reason"].as_str().unwrap().contains("latched"), "{said}");
+    assert!(said["rejected"][0]["reason"].as_str().unwrap().contains("not served here"), "{said}");
+}
+
+#[test]
+fn ten_thousand_invented_users_move_no_verdict() {
+    let gate = "[rollouts.chat.gates.safety_violations]\nrollback = \"any\"\n";
+    let (_a, _b, proxy) = start("", "", &[SCORED, gate].concat());
+    let [canary, _] = two(&proxy);
+    let lie = |n| {
+        json!([{"unit": format!("invented{n}"), "metric": "safety", "value": 1},
+                         {"unit": format!("invented{n}"), "metric": "quality", "value": 0}])
+    };
+    let lies: Vec<Value> = (0..5_000).flat_map(|n| lie(n).as_array().unwrap().clone()).collect();
+    assert_eq!(score(&proxy, json!(lies))["accepted"], 0);
+    // A true score comes after them, and is all that the judge has.
+    until_scored(&proxy, &json!({"unit": canary, "metric": "quality", "value": 0.8}));
+    eventually("the one score is seen", || samples(&proxy, "quality_mean") == 1);
+    let view = proxy.api("GET", "/api/v1/rollouts/chat", &Value::Null);
+    assert_eq!((&view["phase"], &view["weight"]), (&json!("running"), &json!(30.0)), "{view}");
 }
