@@ -88,6 +88,27 @@ fn what_says_no_and_what_is_not_asked_for_is_no_violation() {
     }
 }
 
+/// A whole answer of the model that its content filter stopped.
+fn filtered() -> String {
+    let choice =
+        json!({"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "content_filter"});
+    let body = json!({"object": "chat.completion", "choices": [choice]}).to_string();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn a_filtered_stop_rolls_back_but_where_the_file_says_that_it_is_no_violation() {
+    for keys in ["safety = { content_filter = true }\n", ""] {
+        let (_a, _b, proxy) = start(&filtered(), keys, true);
+        visit(&proxy);
+        rolls_back(&proxy);
+    }
+    let (_a, _b, proxy) = start(&filtered(), "safety = { content_filter = false }\n", true);
+    visit(&proxy);
+    proxy.until_outcome("success", 30.0);
+    assert_eq!((rollout(&proxy)["phase"].as_str(), violations(&proxy)), (Some("running"), (0.0, 0.0)));
+}
+
 #[test]
 fn one_safety_report_rolls_back() {
     let (_a, _b, proxy) = start(HEADER, "", true);
