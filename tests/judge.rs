@@ -4,10 +4,11 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
-use serin::judge::{Fact, Judge, Policy, Stage, Verdict, trace::Line};
-use serin::names::Mono;
+use serin::judge::{Fact, Judge, Lack, Metric, Policy, Rule, Stage, Verdict, trace::Line};
+use serin::names::{Arm, Mono};
 use serin::stats::proportion::{self, Line as Null, Pair, Weights};
 use serin::stats::{cluster, mean};
 
@@ -198,4 +199,55 @@ fn every_gate_is_reported_with_numbers() {
         assert!(json["evidence"][key].is_number(), "{key}");
     }
     assert_eq!(report.len(), 10);
+}
+
+/// What keeps the rule from passing, as the judge says it.
+fn lack(verdict: &Verdict) -> Option<Lack> {
+    let Verdict::Hold { missing, .. } = verdict else { return None };
+    missing.iter().find(|missing| missing.rule.is_some()).map(|missing| missing.lack)
+}
+
+#[test]
+fn a_source_that_falls_silent_holds_by_its_name_and_may_speak_again() {
+    for name in ["score:tone", "quality_mean", "prometheus:load"] {
+        let mut rule = Rule::gate(name).unwrap();
+        rule.stale = Duration::from_secs(60);
+        let policy = Policy { rules: vec![rule], warm_up: Duration::ZERO, ..Policy::default() };
+        let mut judge = Judge::new(Arc::new(policy), Mono(0));
+        let stage = Stage { weight: 0.5, residence: Duration::from_secs(3_600), samples: 1 };
+        judge.enter_stage(stage, Mono::from_seconds(1.0));
+        let speak = |judge: &mut Judge, second: u32| {
+            let known = Mono::from_seconds(f64::from(second));
+            let metric = Rule::gate(name).unwrap().metric;
+            if let Metric::Prometheus(query) = metric {
+                return judge.observe(&Fact::Query { name: query, stable: 1.0, canary: 1.0, known });
+            }
+            for arm in [Arm::Stable, Arm::Canary] {
+                let user = u64::from(second) * 2 + u64::from(arm == Arm::Canary);
+                let (metric, value) = (metric.clone(), 0.5);
+                judge.observe(&Fact::Score { arm, user, drawn: true, metric, value, arrived: known, known });
+            }
+        };
+        for second in 2..=20 {
+            speak(&mut judge, second);
+            judge.tick(Mono::from_seconds(f64::from(second)));
+        }
+        let at = |second: u32, judge: &mut Judge| lack(&judge.tick(Mono::from_seconds(f64::from(second))));
+        for second in 21..=80 {
+            let said = at(second, &mut judge);
+            assert!(!matches!(said, Some(Lack::Stale { .. })), "{name} at {second} s: {said:?}");
+        }
+        // Looked at every ten seconds while the residence lasts.
+        let said = (81..=100).map(|second| at(second, &mut judge)).last().unwrap();
+        assert!(
+            matches!(said, Some(Lack::Stale { silent_s }) if (70.0..=80.0).contains(&silent_s)),
+            "{name}: {said:?}"
+        );
+        let verdict = judge.tick(Mono::from_seconds(100.0));
+        let Verdict::Hold { reason, .. } = &verdict else { panic!("{verdict:?}") };
+        assert!(reason.contains(name) && reason.contains("its source is silent for"), "{reason}");
+        speak(&mut judge, 101);
+        let said = (101..=120).map(|second| at(second, &mut judge)).last().unwrap();
+        assert!(!matches!(said, Some(Lack::Stale { .. })), "{name}: {said:?}");
+    }
 }
