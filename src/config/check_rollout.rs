@@ -95,6 +95,7 @@ impl Check<'_, '_> {
             ("connect", Fallback::Connect),
             ("before_first_byte", Fallback::BeforeFirstByte),
         ];
+        self.unheeded(&raw);
         for later in [&raw.sessions, &raw.shadow] {
             self.later(later.as_ref());
         }

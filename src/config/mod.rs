@@ -8,6 +8,7 @@ mod check_plan;
 mod check_process;
 mod check_register;
 mod check_rollout;
+mod check_unheeded;
 mod check_version;
 pub mod duration;
 pub mod fault;

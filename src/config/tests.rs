@@ -284,6 +284,29 @@ fn variables_and_files_are_replaced_after_parsing() {
 }
 
 #[test]
+fn keys_that_nobody_heeds_are_said_and_the_same_keys_are_silent_where_they_are_heeded() {
+    let warned = |protocol: &str, judged: bool, text: &str| {
+        let file = format!(
+            "[listeners.edge]\nlisten = \"[::]:0\"\n[store]\npath = \"x\"\n[rollouts.chat]\nunit = \"header:u\"\n\
+             protocol = \"{protocol}\"\nexposure = {{ max_users = 5 }}\nsafety = {{ rules = [\"bad\"] }}\n\
+             samples = {{ share = \"1%\", text = \"{text}\" }}\n\
+             [rollouts.chat.stable]\nversion = \"a\"\nendpoints = [\"http://a\"]\n\
+             [rollouts.chat.gates.drift_language]\n[rollouts.chat.evaluator]\nenabled = {judged}\n"
+        );
+        let config = parse_with(&file).unwrap_or_else(|faults| panic!("{faults}"));
+        let mut paths: Vec<_> = config.warnings.iter().map(|warning| warning.path.clone()).collect();
+        paths.sort();
+        paths
+    };
+    let key = |names: &[&str]| names.iter().map(|name| format!("rollouts.chat.{name}")).collect::<Vec<_>>();
+    assert_eq!(warned("openai", true, "redacted"), key(&[]));
+    assert_eq!(warned("auto", false, "redacted"), key(&["exposure"]));
+    let unread = key(&["gates.drift_language", "safety.rules[0]", "samples"]);
+    assert_eq!(warned("http", true, "redacted"), unread);
+    assert_eq!(warned("http", true, "none"), unread[..2]);
+}
+
+#[test]
 fn what_is_not_written_has_its_default() {
     let text =
         "[listeners.edge]\nlisten = \"[::]:0\"\n[rollouts.chat.stable]\nversion = \"a\"\nendpoints = [\"http://a\"]\n";
