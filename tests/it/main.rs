@@ -1,6 +1,7 @@
 //! serin from outside: real sockets, the whole proxy in this process, upstreams that say exactly what a test wants.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
+mod answers;
 mod asking;
 mod cohort_stages;
 mod corpus;
