@@ -141,3 +141,29 @@ fn ten_thousand_invented_users_move_no_verdict() {
     let view = proxy.api("GET", "/api/v1/rollouts/chat", &Value::Null);
     assert_eq!((&view["phase"], &view["weight"]), (&json!("running"), &json!(30.0)), "{view}");
 }
+
+#[test]
+fn scores_of_every_name_reach_their_gates_and_each_knows_its_worse_side() {
+    let gates = "[rollouts.chat.gates.\"score:refund\"]\ndirection = \"higher\"\non = \"hold\"\n\
+                 [rollouts.chat.gates.escalation_rate]\non = \"hold\"\n\
+                 [rollouts.chat.gates.eval_pass_rate]\non = \"hold\"\n\
+                 [rollouts.chat.gates.thumbs_down_rate]\non = \"hold\"\n";
+    let (_a, _b, proxy) = start("", "", gates);
+    let [canary, stable] = two(&proxy);
+    // Of the canary the worst of each, of stable the best.
+    let worst = [("refund", 25.0), ("escalation", 1.0), ("eval_pass", 0.0), ("thumbs_down", 1.0)];
+    for (metric, value) in worst {
+        until_scored(&proxy, &json!({"unit": canary, "metric": metric, "value": value}));
+        let best = if metric == "eval_pass" { 1.0 } else { 0.0 };
+        until_scored(&proxy, &json!({"unit": stable, "metric": metric, "value": best}));
+    }
+    let shown = || {
+        let view = admin(&proxy, "GET", "/api/v1/rollouts/chat", &Value::Null);
+        let gates = view["gates"].as_array().unwrap().clone();
+        let of = |name: &str| gates.iter().find(|gate| gate["name"] == name).unwrap().clone();
+        ["score:refund", "escalation_rate", "eval_pass_rate", "thumbs_down_rate"]
+            .map(|name| (of(name)["stable"].as_f64(), of(name)["canary"].as_f64()))
+    };
+    let expect = [(Some(0.0), Some(25.0)), (Some(0.0), Some(1.0)), (Some(1.0), Some(0.0)), (Some(0.0), Some(1.0))];
+    eventually(&format!("all four are shown: {:?}", shown()), || shown() == expect);
+}
