@@ -158,7 +158,7 @@ fn scores_of_every_name_reach_their_gates_and_each_knows_its_worse_side() {
         until_scored(&proxy, &json!({"unit": stable, "metric": metric, "value": best}));
     }
     let shown = || {
-        let view = admin(&proxy, "GET", "/api/v1/rollouts/chat", &Value::Null);
+        let view = proxy.api("GET", "/api/v1/rollouts/chat", &Value::Null);
         let gates = view["gates"].as_array().unwrap().clone();
         let of = |name: &str| gates.iter().find(|gate| gate["name"] == name).unwrap().clone();
         ["score:refund", "escalation_rate", "eval_pass_rate", "thumbs_down_rate"]
