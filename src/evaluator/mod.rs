@@ -8,6 +8,7 @@ pub mod guard;
 pub mod heartbeat;
 pub mod mailbox;
 pub mod picture;
+mod reload;
 pub mod threads;
 pub mod tracer;
 #[cfg(test)]

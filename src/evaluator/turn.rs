@@ -13,14 +13,15 @@ use super::guard::{BREAKER, Batch};
 use super::heartbeat::Heartbeat;
 use super::mailbox::{Answer, Ask, Command, Confirmed, Drilled, Letter, Refused, Reload};
 use super::picture;
+use super::reload::take_up;
 use super::view::Board;
-use crate::config::{self, OnSpent};
+use crate::config::OnSpent;
 use crate::journal::Kept;
 use crate::judge::Verdict;
 use crate::names::{Arm, Mono, RolloutName};
 use crate::rollout::lockstep::{self, Member};
-use crate::rollout::{Actor, Event, Now, Phase, Refusal, RefusalKind, Role, State, Verb, machine, register};
-use crate::snapshot::{GROUP, Latch, Prepared, Snapshot};
+use crate::rollout::{Actor, Event, Now, Phase, Refusal, RefusalKind, Role, State, Verb, machine};
+use crate::snapshot::{GROUP, Latch};
 
 /// At least four ticks a second.
 pub const TICK_EVERY: Duration = Duration::from_millis(250);
@@ -31,9 +32,6 @@ const PAINT_IDLE_EVERY: Duration = Duration::from_secs(5);
 /// Of pictures that are only due, a third are painted in one turn, or so few: a hundred at once would be one long turn a second.
 const PAINTS_OF: usize = 3;
 const PAINTS_LEAST: usize = 8;
-
-/// The remedy of a reload that met a disk that hangs.
-const AGAIN: &str = "nothing of the file is in force; reload again when the disk answers";
 
 /// How long the end of a drill is waited for.
 const DRILL_PATIENCE: Duration = Duration::from_secs(15);
@@ -47,12 +45,12 @@ pub struct Known {
     pub kept: Option<Kept>,
 }
 
-type Recall = Box<dyn Fn(&RolloutName) -> Option<Known> + Send>;
+pub(super) type Recall = Box<dyn Fn(&RolloutName) -> Option<Known> + Send>;
 
 /// The judge of all rollouts of this process.
 pub struct Evaluator {
-    cases: Vec<Case>,
-    world: World,
+    pub(super) cases: Vec<Case>,
+    pub(super) world: World,
     board: Board,
     heartbeat: Heartbeat,
     last_turn: Option<Mono>,
@@ -61,9 +59,9 @@ pub struct Evaluator {
     /// Where the case of a rollout's slot was last found.
     places: Vec<usize>,
     /// What the journal knew at the start.
-    known: Recall,
+    pub(super) known: Recall,
     /// Where rollouts stood when the file lost them: one that comes back is as latched as it went.
-    gone: HashMap<RolloutName, State>,
+    pub(super) gone: HashMap<RolloutName, State>,
 }
 
 impl Evaluator {
@@ -308,7 +306,7 @@ impl Evaluator {
         Ok(())
     }
 
-    fn apply_quietly(&mut self, at: usize, event: Event, now: Now) {
+    pub(super) fn apply_quietly(&mut self, at: usize, event: Event, now: Now) {
         if let Err(refused) = self.apply(at, event, now) {
             tracing::warn!(rollout.name = %self.cases[at].name, error = %refused, "an event could not be carried out");
         }
@@ -421,116 +419,6 @@ impl Evaluator {
         }
     }
 
-    /// Takes a new file: every rollout's machine must agree and the journal must have room for what they say, or nothing
-    /// changes.
-    fn reload(&mut self, prepared: &Arc<Prepared>, now: Now) -> Result<(), String> {
-        let mut steps = Vec::new();
-        for rollout in &prepared.config().rollouts {
-            let terms = case::terms(rollout);
-            let Some(at) = self.cases.iter().position(|c| c.name == rollout.name) else { continue };
-            let state = &self.cases[at].state;
-            if effects::are_frozen(state) {
-                frozen(&self.cases[at].fixed.config, rollout)
-                    .map_err(|why| format!("rollouts.{}.{why}", rollout.name))?;
-            }
-            let step = match machine::reconcile(state, &terms) {
-                None => None,
-                Some(event) => {
-                    let step = machine::step(&terms, state, event, now)
-                        .map_err(|refusal| format!("rollouts.{}: {}", rollout.name, refusal.why))?;
-                    Some(step)
-                }
-            };
-            steps.push((at, terms, step));
-        }
-        let is_gone = |case: &Case| prepared.rollout(case.name.as_str()).is_none();
-        let gone: Vec<usize> = (0..self.cases.len()).filter(|at| is_gone(&self.cases[*at])).collect();
-        let records = gone.len() + steps.iter().filter(|(_, _, step)| step.is_some()).count();
-        if !self.world.journal.has_room(records) {
-            return Err(format!("the journal's queue has no room for {records} records: the disk hangs; {AGAIN}"));
-        }
-        // What must be durable first decides whether anything of the file is taken at all.
-        let mut firsts = Vec::new();
-        let mut others = Vec::new();
-        for (at, terms, step) in steps {
-            match step {
-                Some((state, effects)) if effects::waits(&effects) => {
-                    let first = effects::first(&self.cases[at], state, effects, now.mono);
-                    firsts.extend(first.map(|first| (at, terms, first)));
-                }
-                step => others.push((at, terms, step)),
-            }
-        }
-        effects::record_first(&self.world, firsts.iter().map(|(_, _, first)| first))
-            .map_err(|why| format!("{why}; {AGAIN}"))?;
-        // Rollouts that the file no longer has: whatever runs of them is at its end.
-        for at in gone {
-            self.apply_quietly(at, Event::CanaryRemoved, now);
-        }
-        self.world.prepared = Arc::clone(prepared);
-        for (at, terms, first) in firsts {
-            let case = &mut self.cases[at];
-            case.terms = terms;
-            effects::enforce(case, &mut self.world, first, now.mono)?;
-        }
-        for (at, terms, step) in others {
-            let case = &mut self.cases[at];
-            case.terms = terms;
-            case.changed = true;
-            if let Some((state, effects)) = step {
-                effects::carry_out(case, &mut self.world, state, effects, now.mono)
-                    .map_err(|why| format!("rollouts.{}: {why}", case.name))?;
-            }
-        }
-        let waiting = |case: &Case| case.state.version.is_some() && case.state.version != case.terms.canary;
-        let keeps: Vec<String> = self.cases.iter().filter(|c| waiting(c)).map(|c| c.name.to_string()).collect();
-        let snapshot = self.world.live.update(|current: &Snapshot| {
-            let keep = |name: &str| keeps.iter().any(|k| k == name);
-            Some(prepared.merge_onto(current, keep, |_| crate::snapshot::Runtime::default()))
-        });
-        self.follow(&snapshot, now);
-        Ok(())
-    }
-
-    /// Cases for the rollouts of the new snapshot, in its order; those that stay keep everything.
-    fn follow(&mut self, snapshot: &Snapshot, now: Now) {
-        let mut old = std::mem::take(&mut self.cases);
-        for rollout in &snapshot.rollouts {
-            let name = &rollout.fixed.config.name;
-            match old.iter().position(|c| c.name == *name) {
-                Some(at) => {
-                    let mut case = old.swap_remove(at);
-                    if !Arc::ptr_eq(&case.fixed, &rollout.fixed) {
-                        // Where nothing runs, the next event takes them in.
-                        let same_gates = **case.judge.policy() == *rollout.fixed.config.policy;
-                        if !same_gates && effects::are_frozen(&case.state) {
-                            tracing::warn!(rollout.name = %name, "the file's gates differ from those in force; they are frozen until the rollout ends, or until an owner takes them in (`gates`)");
-                        }
-                        if let Err(why) = register::unchanged(&case.state, &case.terms) {
-                            tracing::warn!(rollout.name = %name, "{why}; nothing rises until then");
-                        }
-                        case.fixed = Arc::clone(&rollout.fixed);
-                        case.judge.record(self.world.tracing.as_ref(), case.fixed.config.trace.as_ref(), now.mono);
-                    }
-                    case.changed = true;
-                    self.cases.push(case);
-                }
-                None => {
-                    let before = self.gone.remove(name).or_else(|| (self.known)(name).map(|known| known.state));
-                    let is_back = before.is_some();
-                    let state = before.unwrap_or_else(|| State::initial(&case::terms(&rollout.fixed.config)));
-                    let mut case = Case::new(Arc::clone(&rollout.fixed), state, now.mono);
-                    case.judge.record_new(self.world.tracing.as_ref(), case.fixed.config.trace.as_ref(), now.mono);
-                    if is_back {
-                        take_up(&mut case, &mut self.world, None, now);
-                    }
-                    self.cases.push(case);
-                }
-            }
-        }
-        self.gone.extend(old.into_iter().map(|case| (case.name, case.state)));
-    }
-
     /// Hands every rollout's evidence on to be written; what finds no room is written the next time.
     pub fn keep(&mut self, evidence: &SyncSender<(RolloutName, Kept)>) {
         for case in self.cases.iter_mut().filter(|c| c.state.has_canary_traffic() || c.counts.unkept) {
@@ -578,66 +466,6 @@ impl Evaluator {
 /// Whether a checkpoint and the journal's last state are of one release: the same version, rolled back as often.
 fn same_release(kept: &State, state: &State) -> bool {
     state.phase != Phase::Idle && kept.version == state.version && kept.rollbacks == state.rollbacks
-}
-
-/// Brings the snapshot to a case's state at the start, and the state to the file.
-fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, now: Now) {
-    let next = case::runtime(&case.state);
-    world.live.update_runtime(case.name.as_str(), |_| Some(next.clone()));
-    if let Some(event) = machine::reconcile(&case.state, &case.terms) {
-        let step = machine::step(&case.terms, &case.state, event, now).or_else(|refusal| {
-            tracing::error!(rollout.name = %case.name, error = %refusal.why, "the file changed while serin was down in a way that a running rollout forbids: it is aborted");
-            machine::step(&case.terms, &case.state, Event::CanaryRemoved, now)
-        });
-        match step {
-            Ok((state, effects)) => {
-                if let Err(why) = effects::carry_out(case, world, state, effects, now.mono) {
-                    tracing::error!(rollout.name = %case.name, error = %why, "the file's change could not be recorded");
-                }
-            }
-            Err(refusal) => {
-                tracing::error!(rollout.name = %case.name, error = %refusal.why, "the file's change is refused")
-            }
-        }
-    }
-    if let Some(kept) = kept {
-        match crate::judge::Judge::restore(case.policy(), &kept.judge) {
-            Ok(judge) if judge.refreshed() <= now.mono => {
-                case.judge.replace(judge, now.mono);
-                return;
-            }
-            Ok(_) => {
-                tracing::warn!(rollout.name = %case.name, "the evidence is of a time that the clock has yet to reach, so it was set back: the stage's proof starts anew");
-            }
-            Err(error) => {
-                tracing::warn!(rollout.name = %case.name, error = %error, "the evidence cannot be taken up: the stage's proof starts anew");
-            }
-        }
-    }
-    if let (Some(plan), Some(index)) = (case.state.plan.clone(), case.state.stage) {
-        let weight = super::guard::share(case.state.weight);
-        let samples = plan.stages.get(index).map_or(0, |s| s.samples);
-        case.judge.enter_stage(crate::judge::Stage { weight, residence: plan.residence_of(index), samples }, now.mono);
-    } else if case.state.has_canary_traffic() {
-        case.judge.weight_changed(super::guard::share(case.state.weight), now.mono);
-    }
-}
-
-/// What of a rollout that runs may not change with the file, beside its gates, which have their own way (`gates`).
-fn frozen(old: &config::Rollout, new: &config::Rollout) -> Result<(), String> {
-    if old.evaluator.enabled && !new.evaluator.enabled {
-        return Err(
-            "evaluator.enabled may not be switched off while the rollout runs: abort it, or wait for its end".into()
-        );
-    }
-    let asks = |rollout: &config::Rollout| format!("{:?}", rollout.queries);
-    if asks(old) != asks(new) {
-        return Err(
-            "queries may not change while the rollout runs, as its gates go by them: abort it, or wait for its end"
-                .into(),
-        );
-    }
-    Ok(())
 }
 
 fn refused(refusal: Refusal) -> Refused {

@@ -149,10 +149,9 @@ async fn serve(
         exchange.sampling = Sampling::new(routed, peeked.as_ref());
     }
     let protocol = rollout.fixed.config.protocol.or_for_path(parts.uri.path());
-    let wants_tunnel = present.has(Present::UPGRADE)
+    let upgrade = present.has(Present::UPGRADE)
         && incoming.is_end_stream()
         && headers::wants_websocket(&parts.method, parts.version, &parts.headers);
-    let upgrade = wants_tunnel;
     let head = Head::of(&parts);
     let most = rollout.fixed.config.body_bytes;
     if present.has(Present::CONTENT_LENGTH) && declared_length(&parts).is_some_and(|length| length > most) {
