@@ -3,21 +3,23 @@
 //! hyper's own timers would cost an allocation for each head; here the connection notes what it is doing in cells and
 //! one sweep of the worker looks at all of them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
-use super::headers::Hop;
+use super::downlink::Downlink;
+use super::headers::{self, Hop, Present};
 use super::listener::Listening;
 use super::proxy_protocol;
 use super::worker::Worker;
@@ -219,6 +221,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// The same as header values.
     pub hop: Hop,
+    /// The byte stream of an HTTP/1.1 caller, for what is said before his answer.
+    pub(super) link: OnceCell<Weak<RefCell<Downlink>>>,
     pub(super) state: Rc<State>,
 }
 
@@ -261,6 +265,17 @@ impl Connection {
             },
         )
         .await;
+    }
+
+    /// Passes an interim answer (1xx) on (RFC 9110 section 15.2), where the caller can be told of it: over HTTP/2 the codec
+    /// does not say them. 100 is serin's own to say: it answers `Expect` itself.
+    pub(super) fn tell_early(&self, status: StatusCode, mut fields: HeaderMap) {
+        let Some(link) = self.link.get().and_then(Weak::upgrade) else { return };
+        if status != StatusCode::CONTINUE {
+            let present = Present::scan(&fields);
+            headers::towards_downstream(&mut fields, present);
+            link.borrow_mut().put_early(status, &fields);
+        }
     }
 
     /// Makes this request the connection's last when it has served `most`.
@@ -316,6 +331,7 @@ async fn serve_io(
         hop: Hop::new(peer.ip(), secure, trusted),
         listening,
         peer,
+        link: OnceCell::new(),
         state: Rc::clone(state),
     });
     drop(view);

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version, header};
 use hyper::body::Frame;
 use tokio::io::AsyncWrite;
 
@@ -28,6 +29,10 @@ pub struct Downlink {
     scanned: usize,
     body: Decoder,
     expects_continue: bool,
+    /// The caller knows interim answers (HTTP/1.1).
+    takes_early: bool,
+    /// Some wait to be written, by the task that serves the connection.
+    early: bool,
     /// The final answer has begun: no interim one may follow.
     answering: bool,
     moves: Arc<Moves>,
@@ -47,6 +52,8 @@ impl Downlink {
             scanned: 0,
             body: Decoder::Done,
             expects_continue: false,
+            takes_early: false,
+            early: false,
             answering: false,
             moves,
             deadlines,
@@ -70,6 +77,7 @@ impl Downlink {
                     Ok(Some(head)) => {
                         self.body = head.body;
                         self.expects_continue = head.expects_continue && !head.body.is_done();
+                        self.takes_early = head.version == Version::HTTP_11;
                         self.answering = false;
                         return Poll::Ready(Some(Ok(head)));
                     }
@@ -111,7 +119,7 @@ impl Downlink {
                 self.out.put(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
         }
-        if !self.answering && !self.out.is_empty() && ready!(self.poll_write(cx)).is_err() {
+        if !self.answering && !self.early && !self.out.is_empty() && ready!(self.poll_write(cx)).is_err() {
             return Poll::Ready(Some(Err(BodyError::Left)));
         }
         let frame = ready!(self.body.poll_frame(&mut self.stream, &mut self.input, cx));
@@ -164,9 +172,42 @@ impl Downlink {
         read
     }
 
+    /// An interim answer (1xx) on its way down; callers of HTTP/1.0 know none.
+    pub fn put_early(&mut self, status: StatusCode, fields: &HeaderMap) {
+        if !self.takes_early || self.answering {
+            return;
+        }
+        self.out.put_status(status);
+        for (name, value) in fields {
+            if *name != header::CONTENT_LENGTH {
+                self.out.put_field(name, value.as_bytes());
+            }
+        }
+        self.out.put(b"\r\n");
+        self.early = true;
+    }
+
+    /// Writes interim answers that wait, as far as the caller takes them: the answer may follow at any time.
+    ///
+    /// # Errors
+    /// The caller has left.
+    pub fn write_early(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.early {
+            return Ok(());
+        }
+        match self.poll_write(cx) {
+            Poll::Ready(written) => {
+                self.early = false;
+                written
+            }
+            Poll::Pending => Ok(()),
+        }
+    }
+
     /// The final answer begins.
     pub fn begin_answer(&mut self) {
         self.answering = true;
+        self.early = false;
     }
 
     /// Writes all that waits.

@@ -172,7 +172,7 @@ pub(super) async fn send(
             .then(|| again(&request))
             .flatten()
             .map(Box::new);
-        let sending = lease.send(request, line.path.as_str(), |out| {
+        let mut sending = lease.send(request, line.path.as_str(), |out| {
             out.put_field(&header::HOST, line.host.as_bytes());
             if !in_map {
                 put_added(attempt, target, out);
@@ -181,7 +181,11 @@ pub(super) async fn send(
                 out.put(b"connection: upgrade\r\nupgrade: websocket\r\n");
             }
         });
-        match within(&worker.deadlines, cluster.timeouts.first_byte, sending).await {
+        // One deadline for all of it: interim answers do not begin it anew.
+        let answering = std::future::poll_fn(|cx| {
+            sending.poll_answer(cx, &mut |status, fields| attempt.connection.tell_early(status, fields))
+        });
+        match within(&worker.deadlines, cluster.timeouts.first_byte, answering).await {
             Ok(Ok(response)) => {
                 return accept(attempt, target, endpoint, Answer { response, in_flight, admitted, sent_at });
             }

@@ -34,6 +34,7 @@ type Link = Rc<RefCell<Downlink>>;
 pub async fn serve(connection: &Rc<Connection>, stream: Io, input: Input) {
     let (moves, deadlines) = (connection.moves(), Rc::clone(&connection.worker.deadlines));
     let link = Rc::new(RefCell::new(Downlink::new(stream, input, moves, deadlines)));
+    drop(connection.link.set(Rc::downgrade(&link)));
     loop {
         let head = match next_head(connection, &link).await {
             Some(Ok(head)) => head,
@@ -135,7 +136,8 @@ async fn answer(
         if let Poll::Ready(response) = service.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
-        link.borrow_mut().poll_left(cx).map(|()| None)
+        let mut link = link.borrow_mut();
+        if link.write_early(cx).is_err() { Poll::Ready(None) } else { link.poll_left(cx).map(|()| None) }
     })
     .await
 }

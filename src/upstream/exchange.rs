@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -96,8 +96,12 @@ impl<B> Sending<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    fn poll_h1(connection: &mut H1<B>, cx: &mut Context<'_>) -> Poll<Result<Response<()>, SendFailed<B>>> {
-        connection.poll_head(cx).map_err(|fault| {
+    fn poll_h1(
+        connection: &mut H1<B>,
+        cx: &mut Context<'_>,
+        early: &mut dyn FnMut(StatusCode, HeaderMap),
+    ) -> Poll<Result<Response<()>, SendFailed<B>>> {
+        connection.poll_head(cx, early).map_err(|fault| {
             let error = match fault {
                 H1Fault::Unanswered | H1Fault::Cut => SendError::Reset,
                 H1Fault::Head(_) | H1Fault::Interim => SendError::Protocol,
@@ -106,32 +110,18 @@ where
             SendFailed { unsent: None, unanswered: matches!(fault, H1Fault::Unanswered), error }
         })
     }
-}
 
-fn failed_h2<B>(mut failed: TrySendError<Request<B>>) -> SendFailed<B> {
-    let unsent = failed.take_message();
-    let error = failed.error();
-    let kind = if error.is_parse() {
-        SendError::Protocol
-    } else if error.is_user() {
-        SendError::Request
-    } else {
-        SendError::Reset
-    };
-    SendFailed { unsent, unanswered: true, error: kind }
-}
-
-impl<B> Future for Sending<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    type Output = Result<Response<AnswerBody<B>>, SendFailed<B>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    /// Waits for the answer's head. Interim answers (1xx) are shown to `early` as they come; over HTTP/2 the codec keeps
+    /// them to itself.
+    pub fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        early: &mut dyn FnMut(StatusCode, HeaderMap),
+    ) -> Poll<Result<Response<AnswerBody<B>>, SendFailed<B>>> {
         let endpoint = self.endpoint;
         match &mut self.state {
             State::H1(connection) => {
-                let answer = ready!(Self::poll_h1(connection, cx));
+                let answer = ready!(Self::poll_h1(connection, cx, early));
                 let State::H1(connection) = std::mem::replace(&mut self.state, State::Over) else {
                     return Poll::Pending;
                 };
@@ -149,6 +139,19 @@ where
             State::Over => Poll::Pending,
         }
     }
+}
+
+fn failed_h2<B>(mut failed: TrySendError<Request<B>>) -> SendFailed<B> {
+    let unsent = failed.take_message();
+    let error = failed.error();
+    let kind = if error.is_parse() {
+        SendError::Protocol
+    } else if error.is_user() {
+        SendError::Request
+    } else {
+        SendError::Reset
+    };
+    SendFailed { unsent, unanswered: true, error: kind }
 }
 
 impl<B> AnswerBody<B>

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -13,8 +13,9 @@ use crate::http1::head::take_response;
 use crate::http1::outbox::WrongLength;
 use crate::http1::{BodyFault, Decoder, Framing, HeadError, Input, Io, Outbox, ResponseHead};
 
-/// Interim answers (1xx) before the final one; more is an attack or a fault.
+/// Interim answers (1xx) before the final one, and their bytes altogether; more is an attack or a fault.
 const INTERIM_MOST: u32 = 32;
+const INTERIM_BYTES: usize = 64 << 10;
 
 /// A connection; between exchanges it holds a socket and little else.
 pub struct H1<B, S = Io> {
@@ -31,6 +32,7 @@ pub struct H1<B, S = Io> {
     method: Method,
     scanned: usize,
     interim: u32,
+    interim_bytes: usize,
     down: Decoder,
     keep: bool,
 }
@@ -47,7 +49,7 @@ pub enum H1Fault {
     /// What came is no answer.
     #[error("{0}")]
     Head(#[from] HeadError),
-    /// More than 32 interim answers.
+    /// More than 32 interim answers, or more than 64 KiB of them.
     #[error("interim answers without an end")]
     Interim,
     /// The request's body failed or was not as long as announced.
@@ -88,6 +90,7 @@ where
             method: Method::GET,
             scanned: 0,
             interim: 0,
+            interim_bytes: 0,
             down: Decoder::Done,
             keep: true,
         }
@@ -129,22 +132,29 @@ where
         self.unflushed = true;
         self.deaf = false;
         self.scanned = 0;
-        self.interim = 0;
+        (self.interim, self.interim_bytes) = (0, 0);
         // Until an answer's head says more.
         self.down = Decoder::UntilClose;
         self.keep = false;
     }
 
-    /// Waits for the head of the answer, sending the request meanwhile.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, H1Fault>> {
+    /// Waits for the head of the answer, sending the request meanwhile. Interim answers (1xx) are shown to `early`.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        early: &mut dyn FnMut(StatusCode, HeaderMap),
+    ) -> Poll<Result<Response<()>, H1Fault>> {
         self.drive_upload(cx)?;
         loop {
+            let before = self.input.bytes.len();
             if let Some(head) = take_response(&mut self.input.bytes, &mut self.scanned)? {
-                if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+                if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
                     self.interim += 1;
-                    if self.interim > INTERIM_MOST {
+                    self.interim_bytes += before - self.input.bytes.len();
+                    if self.interim > INTERIM_MOST || self.interim_bytes > INTERIM_BYTES {
                         return Poll::Ready(Err(H1Fault::Interim));
                     }
+                    early(head.status, head.headers);
                     continue;
                 }
                 return Poll::Ready(self.answered(head));
@@ -328,9 +338,11 @@ mod tests {
         let body = Full::new(Bytes::from_static(b"first and last"));
         connection.begin(Request::post("/").body(body).unwrap(), "/", |_| ());
         let cx = &mut Context::from_waker(Waker::noop());
-        assert!(connection.poll_head(cx).is_pending());
-        assert!(connection.poll_head(cx).is_pending());
-        let Poll::Ready(Ok(answer)) = connection.poll_head(cx) else { panic!("it never came out of TLS") };
+        assert!(connection.poll_head(cx, &mut |_, _| ()).is_pending());
+        assert!(connection.poll_head(cx, &mut |_, _| ()).is_pending());
+        let Poll::Ready(Ok(answer)) = connection.poll_head(cx, &mut |_, _| ()) else {
+            panic!("it never came out of TLS")
+        };
         assert_eq!(answer.status(), 204);
         assert!(connection.settle(), "nothing is left of the exchange");
     }

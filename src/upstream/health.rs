@@ -91,7 +91,7 @@ async fn probe(cluster: &Cluster, endpoint: &Arc<Endpoint>, path: &str) -> bool 
             connection.begin(request, path, |out| {
                 out.put_field(&http::header::HOST, endpoint.address.authority().as_bytes());
             });
-            std::future::poll_fn(|cx| connection.poll_head(cx)).await.ok().map(|head| head.status())
+            std::future::poll_fn(|cx| connection.poll_head(cx, &mut |_, _| ())).await.ok().map(|head| head.status())
         }
         Connection::H2(mut sender) => sender.send_request(request).await.ok().map(|answer| answer.status()),
     };

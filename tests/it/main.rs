@@ -14,6 +14,7 @@ mod frames;
 mod framing;
 mod heads;
 mod http2;
+mod interim;
 mod limits;
 mod mutual_tls;
 mod proxy_protocol;

@@ -229,7 +229,10 @@ fn whatever_an_upstream_does_the_caller_learns_the_truth() {
             }
             upstream.tell_all();
         }
-        let answer = client.response();
+        let mut answer = client.response();
+        while answer.as_ref().is_ok_and(|interim| interim.status < 200) {
+            answer = client.response();
+        }
         let right = match (&case.sees, &answer) {
             (Whole(status, body), Ok(r)) => {
                 r.status == *status && r.body == body.as_bytes() && r.header("serin-arm").is_some()
@@ -268,8 +271,10 @@ fn an_endless_flood_of_1xx_is_given_up() {
         }
     });
     let proxy = Proxy::start(&chat("", &stable(upstream.addr, "timeouts = { first_byte = \"200ms\" }")));
-    let answer = proxy.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert!(matches!(answer.status, 502 | 504), "{answer:?}");
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answers: Vec<u16> = std::iter::from_fn(|| client.response().ok()).map(|r| r.status).take(33).collect();
+    assert_eq!((&answers[..32], answers[32]), (&[102; 32][..], 502));
     upstream.until_note("closed");
 }
 
