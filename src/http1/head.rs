@@ -12,6 +12,8 @@ use super::body::Decoder;
 const FIELDS_INLINE: usize = 64;
 /// Empty lines before a request that are forgiven (RFC 9112 section 2.2 asks for at least one).
 const EMPTY_LINES: usize = 4;
+/// What every head that is read says, or is read as saying where it says 1.2 or later, but for those of HTTP/1.0.
+const VERSION: &[u8] = b"HTTP/1.1";
 /// Longest head of a response.
 pub const RESPONSE_BYTES: usize = 256 << 10;
 /// Most fields of a response.
@@ -26,7 +28,7 @@ pub enum HeadError {
     /// More fields than allowed.
     #[error("the head has more fields than the limit")]
     TooManyFields,
-    /// Neither HTTP/1.0 nor HTTP/1.1.
+    /// Not HTTP/1.
     #[error("the version is not HTTP/1.0 or HTTP/1.1")]
     Version,
     /// A transfer coding other than `chunked`.
@@ -152,6 +154,12 @@ fn read_request(head: &Bytes, most: usize) -> Result<RequestHead, HeadError> {
     match parsed {
         Ok(Status::Complete(n)) if n == head.len() => {}
         Ok(_) => return Err(HeadError::Malformed("the head ends before its end")),
+        Err(httparse::Error::Version) => {
+            let line = memchr::memchr(b'\r', head).unwrap_or_default();
+            let known = as_1_1(head, line.saturating_sub(VERSION.len()))
+                .ok_or_else(|| refused(httparse::Error::Version, head))?;
+            return read_request(&known, most);
+        }
         Err(error) => return Err(refused(error, head)),
     }
     if request.headers.len() > most {
@@ -188,6 +196,18 @@ fn refused(error: httparse::Error, head: &[u8]) -> HeadError {
         httparse::Error::Status => HeadError::Malformed("the status line is none"),
         _ => HeadError::Malformed("the request line is none"),
     }
+}
+
+/// The same head in HTTP/1.1, where the version at byte `at` is a later one of the same major number: whoever speaks it
+/// understands the one that we know (RFC 9110 section 2.5).
+fn as_1_1(head: &Bytes, at: usize) -> Option<Bytes> {
+    match head.get(at..at + VERSION.len())? {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => {}
+        _ => return None,
+    }
+    let mut known = BytesMut::from(&head[..]);
+    known[at..at + VERSION.len()].copy_from_slice(VERSION);
+    Some(known.freeze())
 }
 
 /// A request line that is whole but for its version, `HTTP/d.d` of another major number.
@@ -246,6 +266,10 @@ fn read_response(head: &Bytes) -> Result<ResponseHead, HeadError> {
     match parsed {
         Ok(Status::Complete(n)) if n == head.len() => {}
         Ok(_) => return Err(HeadError::Malformed("the head ends before its end")),
+        Err(httparse::Error::Version) => {
+            let known = as_1_1(head, 0).ok_or_else(|| refused(httparse::Error::Version, head))?;
+            return read_response(&known);
+        }
         Err(error) => return Err(refused(error, head)),
     }
     let (Some(code), Some(minor)) = (response.code, response.version) else {
@@ -424,6 +448,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost : x\r\n\r\n", "a field's name is not a token"),
             ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", "a field's name is not a token"),
             ("GET / HTTP/2.0\r\n\r\n", "the version is not HTTP/1.0 or HTTP/1.1"),
+            ("GET / HTTP/1.22\r\n\r\n", "the request line does not end with an HTTP version"),
+            ("GET / XHTTP/1.2\r\n\r\n", "the request line does not end with an HTTP version"),
             ("GET /\r\n\r\n", "the request line is none"),
             ("GET / HTTP/1.1\r\nContent-Length: +3\r\n\r\n", "Content-Length is not a number"),
         ] {
@@ -432,6 +458,16 @@ mod tests {
                 Ok(head) => panic!("{text:?} was read: {head:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_later_minor_version_is_read_as_the_one_that_is_known() {
+        let head = request("POST /p HTTP/1.7\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap().unwrap();
+        assert_eq!((head.version, head.uri.path(), head.keep_alive), (Version::HTTP_11, "/p", true));
+        assert_eq!(head.body, Decoder::chunked());
+        let mut answer = BytesMut::from("HTTP/1.2 204 Fine\r\nX: y\r\n\r\n");
+        let head = take_response(&mut answer, &mut 0).unwrap().unwrap();
+        assert_eq!((head.version, head.status, head.keep_alive), (Version::HTTP_11, StatusCode::NO_CONTENT, true));
     }
 
     #[test]

@@ -61,6 +61,7 @@ fn cases() -> Vec<Case> {
         kept("the same length twice", &with("content-length: 2\r\ncontent-length: 2", "ok"), 200, "ok"),
         kept("no reason phrase", "HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok", 200, "ok"),
         kept("an unknown status", "HTTP/1.1 299 Odd\r\ncontent-length: 2\r\n\r\nok", 299, "ok"),
+        kept("a later minor version", "HTTP/1.2 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, "ok"),
         kept("204", "HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
         kept("304", "HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\n\r\n", 304, ""),
         kept(
