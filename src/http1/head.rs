@@ -336,8 +336,8 @@ fn fields(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<(HeaderMap, F
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| HeadError::Malformed("a field's name is not a token"))?;
-        framing.note(&name, field.value)?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
+        let Some(value) = framing.note(&name, field.value)? else { continue };
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(value))
             .map_err(|_| HeadError::Malformed("a field's value has bytes that none may have"))?;
         headers.append(name, value);
     }
@@ -345,14 +345,10 @@ fn fields(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<(HeaderMap, F
 }
 
 impl Framing {
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), HeadError> {
+    /// Heeds a field; what of its value stays, or nothing where it says again what is known.
+    fn note<'v>(&mut self, name: &HeaderName, value: &'v [u8]) -> Result<Option<&'v [u8]>, HeadError> {
         if *name == header::CONTENT_LENGTH {
-            let length = length(value).ok_or(HeadError::Malformed("Content-Length is not a number"))?;
-            if self.length.is_some_and(|known| known != length) {
-                return Err(HeadError::Malformed("Content-Length is there twice and not the same"));
-            }
-            self.length_again = self.length.is_some();
-            self.length = Some(length);
+            return self.note_length(value);
         } else if *name == header::TRANSFER_ENCODING {
             let once = self.coding == Coding::None && value.eq_ignore_ascii_case(b"chunked");
             self.coding = if once { Coding::Chunked } else { Coding::Other };
@@ -367,7 +363,22 @@ impl Framing {
             let mut tokens = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
             self.takes_trailers |= tokens.any(|token| token.eq_ignore_ascii_case(b"trailers"));
         }
-        Ok(())
+        Ok(Some(value))
+    }
+
+    /// One length, or the same one several times, in one field or in many (RFC 9110 section 8.6); one of them stays.
+    fn note_length<'v>(&mut self, value: &'v [u8]) -> Result<Option<&'v [u8]>, HeadError> {
+        let mut kept = None;
+        for part in value.split(|b| *b == b',') {
+            let part = part.trim_ascii();
+            let length = length(part).ok_or(HeadError::Malformed("Content-Length is not a number"))?;
+            match self.length {
+                None => (self.length, kept) = (Some(length), Some(part)),
+                Some(known) if known == length => self.length_again = true,
+                Some(_) => return Err(HeadError::Malformed("Content-Length is there twice and not the same")),
+            }
+        }
+        Ok(kept)
     }
 
     fn keep_alive(&self, version: Version) -> bool {
@@ -503,6 +514,7 @@ mod tests {
         for (text, method, expect) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Method::GET, exact(5)),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", Method::GET, exact(5)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5 ,5\r\n\r\n", Method::GET, exact(5)),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Method::HEAD, exact(0)),
             ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Method::GET, exact(0)),
             ("HTTP/1.1 200 OK\nContent-Length: 5\n\n", Method::GET, exact(5)),
@@ -512,6 +524,10 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Method::GET, Err(())),
         ] {
             assert_eq!(body(text, method).map(|b| b.remaining()).map_err(drop), expect, "{text:?}");
+        }
+        for lengths in ["5, 6", "5,", ",5", "5 5", "5\r\nContent-Length: 6", "5, 5\r\nContent-Length: 6"] {
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {lengths}\r\n\r\n");
+            assert!(take_response(&mut BytesMut::from(text.as_str()), &mut 0).is_err(), "{lengths:?}");
         }
     }
 }

@@ -199,6 +199,34 @@ fn head_keeps_its_length_and_has_no_body() {
 }
 
 #[test]
+fn a_length_that_is_said_twice_is_said_once_to_the_caller() {
+    for fields in
+        ["content-length: 2\r\ncontent-length: 2", "content-length: 2, 2", "content-length: 2,2\r\ncontent-length: 2"]
+    {
+        let upstream = Upstream::start(move |peer| {
+            while let Some(request) = peer.request() {
+                let (status, body) = match request.target.as_str() {
+                    "/none" => ("304 Not Modified", ""),
+                    _ if request.method == "HEAD" => ("200 OK", ""),
+                    _ => ("200 OK", "ok"),
+                };
+                peer.send(format!("HTTP/1.1 {status}\r\n{fields}\r\n\r\n{body}"));
+            }
+        });
+        let proxy = Proxy::in_front_of(&upstream);
+        let mut client = proxy.connect();
+        client.send(get("/", ""));
+        let answer = client.response().unwrap();
+        assert_eq!((answer.text().as_str(), answer.all("content-length")), ("ok", vec!["2"]), "{fields:?}");
+        client.send("HEAD / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(client.head_response().unwrap().all("content-length"), ["2"], "{fields:?}");
+        client.send(get("/none", ""));
+        assert_eq!(client.response().unwrap().all("content-length"), ["2"], "{fields:?}");
+        assert_eq!(upstream.connections(), 1);
+    }
+}
+
+#[test]
 fn expect_100_continue_is_answered_when_the_body_is_wanted() {
     let upstream = Upstream::ok();
     let proxy = Proxy::in_front_of(&upstream);
