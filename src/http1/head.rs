@@ -173,6 +173,7 @@ fn read_request(head: &Bytes, most: usize) -> Result<RequestHead, HeadError> {
         Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::Malformed("the method is not a token"))?;
     let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes()))
         .map_err(|_| HeadError::Malformed("the request target is not a URI"))?;
+    let uri = if method == Method::OPTIONS { asks_the_server(uri, target) } else { uri };
     let (headers, framing) = fields(head, request.headers)?;
     Ok(RequestHead {
         body: framing.request(version)?,
@@ -184,6 +185,16 @@ fn read_request(head: &Bytes, most: usize) -> Result<RequestHead, HeadError> {
         version,
         headers,
     })
+}
+
+/// OPTIONS of an absolute target without path and query is of the server as a whole: `*` (RFC 9112 section 3.2.4).
+fn asks_the_server(uri: Uri, target: &str) -> Uri {
+    if !target.split_once("://").is_some_and(|(_, authority)| uri.authority().is_some_and(|a| a == authority)) {
+        return uri;
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(http::uri::PathAndQuery::from_static("*"));
+    Uri::from_parts(parts).unwrap_or(uri)
 }
 
 fn refused(error: httparse::Error, head: &[u8]) -> HeadError {

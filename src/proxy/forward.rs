@@ -310,6 +310,9 @@ fn path_for(target: &Target, path: &PathAndQuery) -> PathAndQuery {
         return path.clone();
     }
     let text = path.as_str();
+    if text == "*" {
+        return path.clone();
+    }
     let stripped = match &settings.strip_prefix {
         Some(prefix) => match text.strip_prefix(prefix.trim_end_matches('/')) {
             Some(rest) if rest.is_empty() || rest.starts_with(['/', '?']) => rest,

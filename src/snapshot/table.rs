@@ -222,7 +222,8 @@ impl Paths {
             if let Some(rollout) = self.by_prefix.get(rest) {
                 return Some(*rollout);
             }
-            rest = &rest[..rest.rfind('/')?];
+            // What is no path (`*`) belongs to the root.
+            rest = &rest[..rest.rfind('/').or(if rest.is_empty() { None } else { Some(0) })?];
         }
     }
 }
@@ -294,6 +295,7 @@ mod tests {
         let table = RouteTable::new(routes.iter());
         for (host, path, expect) in [
             ("h", "/", 0),
+            ("h", "*", 0),
             ("h", "/v1", 1),
             ("h", "/v1/", 1),
             ("h", "/v1x", 0),

@@ -316,6 +316,8 @@ fn lines() -> Vec<Case> {
 
 fn hosts() -> Vec<Case> {
     let host = |fields: &str| raw(format!("GET /g HTTP/1.1\r\n{fields}\r\n"));
+    let absolute_options =
+        |target: &str, port: &str| raw(format!("OPTIONS {target} HTTP/1.1\r\nHost: a.test{port}\r\n\r\n"));
     let absolute = |target: &str, fields: &str| raw(format!("GET {target} HTTP/1.1\r\n{fields}\r\n"));
     vec![
         ("missing", host(""), Status(400)),
@@ -342,6 +344,11 @@ fn hosts() -> Vec<Case> {
         ("absolute, the same", absolute("http://a.test/g", "Host: a.test\r\n"), Such(|r| r.target == "/g")),
         ("absolute, no path", absolute("http://a.test", "Host: a.test\r\n"), Such(|r| r.target == "/")),
         ("absolute, only a query", absolute("http://a.test?x=1", "Host: a.test\r\n"), Such(|r| r.target == "/?x=1")),
+        ("OPTIONS of a server", absolute_options("http://a.test", ""), Such(|r| r.target == "*")),
+        ("OPTIONS of a server, its port said", absolute_options("http://a.test:80", ":80"), Such(|r| r.target == "*")),
+        ("OPTIONS of its root", absolute_options("http://a.test/", ""), Such(|r| r.target == "/")),
+        ("OPTIONS with a query", absolute_options("http://a.test?x", ""), Such(|r| r.target == "/?x")),
+        ("OPTIONS *", raw("OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n"), Such(|r| r.target == "*")),
         ("absolute, another host", absolute("http://b.test/g", "Host: a.test\r\n"), Status(400)),
         ("absolute, without Host", absolute("http://a.test/g", ""), Status(400)),
         ("absolute, userinfo", absolute("http://user@a.test/g", "Host: a.test\r\n"), Status(400)),

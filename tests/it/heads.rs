@@ -169,6 +169,24 @@ fn a_version_rewrites_path_and_fields() {
 }
 
 #[test]
+fn options_of_the_server_finds_its_rollout_and_keeps_its_star() {
+    let upstream = Upstream::ok();
+    let rollout = |name: &str, path: &str| {
+        format!(
+            "[rollouts.{name}]\nmatch = {{ host = \"a.test\", path_prefix = \"{path}\" }}\nunit = [\"ip\"]\n\
+             [rollouts.{name}.stable]\nversion = \"1\"\nendpoints = [\"http://{}\"]\nadd_prefix = \"/api\"\n",
+            upstream.addr
+        )
+    };
+    let proxy = Proxy::start(&[rollout("root", "/"), rollout("deep", "/v1")].concat());
+    for target in ["*", "http://a.test"] {
+        let answer = proxy.ask(format!("OPTIONS {target} HTTP/1.1\r\nhost: a.test\r\n\r\n"));
+        assert_eq!((answer.status, answer.header("serin-rollout")), (200, Some("root")), "{target}");
+        assert_eq!(upstream.last().target, "*");
+    }
+}
+
+#[test]
 fn head_keeps_its_length_and_has_no_body() {
     let upstream = Upstream::start(|peer| {
         while let Some(request) = peer.request() {
