@@ -189,9 +189,9 @@ impl Check<'_, '_> {
             Some(at) => match at.value.0.strip_prefix("*.") {
                 Some(rest) => {
                     let name = At { value: Text(rest.to_owned()), place: at.place.clone() };
-                    self.host(&name).map(|name| HostRule::Suffix(format!(".{name}")))
+                    self.host(&name).map(|name| HostRule::Suffix(format!(".{}", without_dot(&name))))
                 }
-                None => self.host(at).map(HostRule::Exact),
+                None => self.host(at).map(|name| HostRule::Exact(without_dot(&name).to_owned())),
             },
         };
         let prefix = match &raw.path_prefix {
@@ -566,6 +566,11 @@ impl Check<'_, '_> {
 
 fn version_place(raw: Option<&raw::Version>) -> Option<Place> {
     raw.and_then(|version| version.version.as_ref()).map(|at| at.place.clone())
+}
+
+/// A name with and without its last dot is the same; requests are looked up without.
+fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 fn show_host(host: &HostRule) -> String {

@@ -254,6 +254,8 @@ impl RouteTable {
     /// The position of the rollout that takes this host (without a port) and path.
     #[must_use]
     pub fn find(&self, host: &str, path: &str) -> Option<usize> {
+        // `example.com.` is the same name, said to be whole (RFC 1034 section 3.1).
+        let host = host.strip_suffix('.').unwrap_or(host);
         if !self.exact.is_empty() {
             let found = match self.exact.get(host) {
                 Some(paths) => Some(paths),
@@ -305,6 +307,10 @@ mod tests {
             ("a.eu.example.com", "/", 4),
             ("API.example.com", "/v1/models", 5),
             ("api.example.com", "/v2", 3),
+            ("api.example.com.", "/v1", 5),
+            ("A.example.COM.", "/", 3),
+            (".", "/", 0),
+            ("api.example.com..", "/v1", 1),
             ("example.com", "/", 0),
         ] {
             assert_eq!(table.find(host, path), Some(expect), "{host}{path}");

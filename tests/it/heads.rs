@@ -22,12 +22,20 @@ fn the_most_specific_route_takes_a_request_and_none_is_404() {
             rollout("deep", "a.test", "/v1/chat"),
             rollout("wild", "*.b.test", "/"),
             rollout("any", "*", "/open"),
+            rollout("dotted", "Whole.Test.", "/"),
         ]
         .concat(),
     );
     for (host, path, expect) in [
         ("a.test", "/", Some("exact")),
         ("A.TEST:8080", "/x", Some("exact")),
+        ("a.test.", "/x", Some("exact")),
+        ("A.Test.:443", "/v1/chat", Some("deep")),
+        ("a.test..", "/x", None),
+        ("x.b.test.:80", "/", Some("wild")),
+        ("X.B.TEST", "/", Some("wild")),
+        ("whole.test", "/", Some("dotted")),
+        ("whole.test.", "/", Some("dotted")),
         ("a.test", "/v1/chat/completions?x=1", Some("deep")),
         ("a.test", "/v1/chatter", Some("exact")),
         ("x.b.test", "/", Some("wild")),
@@ -46,7 +54,7 @@ fn the_most_specific_route_takes_a_request_and_none_is_404() {
             assert!(answer.header("x-request-id").is_some());
         }
     }
-    proxy.until_metric("serin_requests_total", &["rollout=\"\"", "code=\"4xx\""], 3.0);
+    proxy.until_metric("serin_requests_total", &["rollout=\"\"", "code=\"4xx\""], 4.0);
 }
 
 #[test]
