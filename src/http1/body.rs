@@ -45,10 +45,22 @@ impl Decoder {
         if length == 0 { Decoder::Done } else { Decoder::Exact(length) }
     }
 
-    /// Of chunks.
+    /// Of a request's chunks.
     #[must_use]
     pub fn chunked() -> Self {
         Decoder::Chunked(Chunked::default())
+    }
+
+    /// Of an answer's chunks.
+    #[must_use]
+    pub fn chunked_answer() -> Self {
+        Decoder::Chunked(Chunked::of_an_answer())
+    }
+
+    /// Bytes of the chunk under way that have not come yet; 0 where the length of the whole is known.
+    #[must_use]
+    pub fn owed(&self) -> u64 {
+        if let Decoder::Chunked(chunked) = self { chunked.owed() } else { 0 }
     }
 
     /// Whether nothing more comes.

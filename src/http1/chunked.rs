@@ -1,4 +1,5 @@
-//! The chunked transfer coding (RFC 9112 section 7.1), read strictly: another reader must not see other chunks.
+//! The chunked transfer coding (RFC 9112 section 7.1), read strictly: another reader must not see other chunks. Of an answer,
+//! which nobody smuggles past us, white space behind a size is read over, as other proxies do: servers pad their sizes.
 
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -35,6 +36,7 @@ pub struct Malformed(pub &'static str);
 pub struct Chunked {
     at: At,
     extensions: usize,
+    padded: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,18 @@ enum At {
 }
 
 impl Chunked {
+    /// Of an answer: sizes may be padded.
+    #[must_use]
+    pub fn of_an_answer() -> Self {
+        Self { padded: true, ..Self::default() }
+    }
+
+    /// Bytes of the chunk under way that have not come yet.
+    #[must_use]
+    pub fn owed(&self) -> u64 {
+        if let At::Data(left) = self.at { left } else { 0 }
+    }
+
     /// Whether the end has been seen.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -119,11 +133,12 @@ impl Chunked {
             return Err(Malformed("a chunk's size line does not end with carriage return and line feed"));
         };
         let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-        if digits == 0 || digits > 16 {
+        let zeros = line.iter().take_while(|b| **b == b'0').count();
+        if digits == 0 || digits - zeros > 16 {
             return Err(Malformed("a chunk's size is not a hexadecimal number"));
         }
         let mut size = 0u64;
-        for digit in &line[..digits] {
+        for digit in &line[zeros..digits] {
             size = (size << 4) | u64::from(hex(*digit));
         }
         if size > u64::MAX >> 1 {
@@ -132,7 +147,8 @@ impl Chunked {
         let rest = &line[digits..];
         let extended = rest.trim_ascii_start().first().is_none_or(|b| *b == b';');
         let clean = rest.iter().all(|b| *b == b'\t' || (*b >= 0x20 && *b != 0x7f));
-        if !extended || !clean || (rest.trim_ascii().is_empty() && !rest.is_empty()) {
+        let padding = !rest.is_empty() && rest.trim_ascii().is_empty();
+        if !extended || !clean || (padding && !self.padded) {
             return Err(Malformed("a chunk's size is followed by something else than extensions"));
         }
         self.extensions += rest.len();
@@ -254,11 +270,44 @@ mod tests {
     }
 
     #[test]
+    fn what_the_grammar_allows_is_read() {
+        for text in [
+            "3;a\r\nabc\r\n0\r\n\r\n",
+            "3 ; a = \"b; c\\\"d\" ;e\r\nabc\r\n0;f=\"\"\r\n\r\n",
+            "3\t;\ta=b\r\nabc\r\n000 ;x\r\nA: b\r\n\r\n",
+            "00000000000000000000000000000003\r\nabc\r\n00000000000000000000000000000000\r\n\r\n",
+        ] {
+            for size in [1, 7, 999] {
+                let (all, _, done) = read(text, size).unwrap_or_else(|e| panic!("{text:?}: {e}"));
+                assert_eq!((all.as_str(), done), ("abc", true), "{text:?} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_of_an_answer_may_be_padded() {
+        for (padding, good) in [("  ", true), (" \t ", true), (" x", false), (" 3", false)] {
+            let mut input = BytesMut::from(format!("3{padding}\r\nabc\r\n").as_bytes());
+            assert_eq!(Chunked::of_an_answer().step(&mut input).is_ok(), good, "{padding:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_chunk_still_owes_is_known_before_it_comes() {
+        let mut chunked = Chunked::default();
+        assert_eq!(chunked.step(&mut BytesMut::from("ff\r\n")), Ok(Step::More));
+        assert_eq!(chunked.owed(), 255);
+        assert!(chunked.step(&mut BytesMut::from("abc")).is_ok());
+        assert_eq!(chunked.owed(), 252);
+    }
+
+    #[test]
     fn lines_extensions_and_trailers_have_bounds() {
         let long = "a".repeat(LINE_MOST);
         assert!(read(&format!("1;{long}\r\nx\r\n"), 9_999).is_err());
         let many: String = (0..5).map(|_| format!("1;{}\r\nx\r\n", "e".repeat(LINE_MOST - 100))).collect();
         assert!(read(&many, 9_999).is_err());
+        assert!(read(&format!("{}1\r\nx\r\n0\r\n\r\n", "0".repeat(LINE_MOST)), 9_999).is_err());
         assert!(read(&format!("0\r\nA: {}\r\n\r\n", "x".repeat(TRAILERS_MOST)), 99_999).is_err());
     }
 }

@@ -314,7 +314,7 @@ impl ResponseHead {
                 Err(HeadError::Malformed("Transfer-Encoding and Content-Length are there both"))
             }
             _ if none => Ok(Decoder::Done),
-            Framing { coding: Coding::Chunked, .. } => Ok(Decoder::chunked()),
+            Framing { coding: Coding::Chunked, .. } => Ok(Decoder::chunked_answer()),
             Framing { length: Some(length), .. } => Ok(Decoder::exact(length)),
             _ => Ok(Decoder::UntilClose),
         }

@@ -213,6 +213,8 @@ impl Streamed {
                 self.copied(None);
                 Poll::Ready(None)
             }
+            // Refused before it has come.
+            Poll::Pending if self.rest.owed() > self.left => self.fail(BodyError::TooLarge),
             Poll::Pending if self.deadline.poll_expired(self.progress, cx) => self.fail(BodyError::Stalled),
             Poll::Pending => Poll::Pending,
         }
@@ -224,8 +226,8 @@ impl Streamed {
         }
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         match self.left.checked_sub(bytes) {
-            Some(left) => self.left = left,
-            None => return self.fail(BodyError::TooLarge),
+            Some(left) if self.rest.owed() <= left => self.left = left,
+            _ => return self.fail(BodyError::TooLarge),
         }
         self.copied(Some(&frame));
         Poll::Ready(Some(Ok(frame)))

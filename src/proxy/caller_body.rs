@@ -47,6 +47,12 @@ impl CallerBody {
         }
     }
 
+    /// Bytes that are announced and have not come yet, where the length of the whole is not known.
+    #[must_use]
+    pub fn owed(&self) -> u64 {
+        if let CallerBody::H1(link) = self { link.borrow().body_owed() } else { 0 }
+    }
+
     /// Bytes that are left, where known.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {

@@ -150,6 +150,12 @@ impl Downlink {
         self.body.remaining()
     }
 
+    /// Bytes of its chunk under way that have not come yet.
+    #[must_use]
+    pub fn body_owed(&self) -> u64 {
+        self.body.owed()
+    }
+
     /// Ready when the caller has left. Nothing is known while his body is still coming.
     pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.body.is_done() {

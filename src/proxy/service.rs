@@ -154,7 +154,9 @@ async fn serve(
         && headers::wants_websocket(&parts.method, parts.version, &parts.headers);
     let head = Head::of(&parts);
     let most = rollout.fixed.config.body_bytes;
-    if present.has(Present::CONTENT_LENGTH) && declared_length(&parts).is_some_and(|length| length > most) {
+    let declared = if present.has(Present::CONTENT_LENGTH) { declared_length(&parts) } else { None };
+    let known = declared.max(peeked.as_ref().map(|peeked| peeked.bytes as u64));
+    if known.is_some_and(|length| length > most) {
         worker.gauges.hit(Limit::BodyBytes);
         let error = ProxyError::BodyTooLarge;
         exchange.fail(error.outcome(), error.status(), worker.clock.now());

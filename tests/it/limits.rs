@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::support::{A_MOMENT, NoAnswer, PATIENCE, Proxy, Upstream, chat, eventually, now, stable};
+use super::support::{A_MOMENT, NoAnswer, PATIENCE, Proxy, Upstream, canary, chat, eventually, now, stable};
 
 fn bounded(limits: &str, upstream: &Upstream) -> Proxy {
     Proxy::start(&format!("[limits]\n{limits}\n{}", chat("", &stable(upstream.addr, ""))))
@@ -47,6 +47,39 @@ fn a_body_has_a_size_whether_or_not_it_says_so() {
     assert_eq!(upstream.requests().len(), 1, "nothing whole went up");
     hits(&proxy, "body_bytes", 2.0);
     proxy.until_outcome("refused", 2.0);
+}
+
+#[test]
+fn a_chunk_that_would_be_too_large_is_refused_before_it_comes() {
+    let upstream = Upstream::ok();
+    let proxy = bounded("body_bytes = \"1KiB\"", &upstream);
+    for body in ["401\r\n", "401\r\nbegun", "7fffffffffffffff\r\n", "400\r\nx", "2\r\nok\r\n3ff\r\n"] {
+        let mut client = proxy.connect();
+        client.send(format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}"));
+        if body.starts_with("400") {
+            client.patience(A_MOMENT);
+            assert!(matches!(client.response(), Err(NoAnswer::Waiting(_))), "as much as is allowed");
+        } else {
+            assert_eq!(client.response().unwrap().status, 413, "{body:?}");
+        }
+    }
+    hits(&proxy, "body_bytes", 4.0);
+    assert!(upstream.requests().is_empty());
+}
+
+#[test]
+fn a_body_that_is_held_whole_has_the_same_size() {
+    let (a, b) = (Upstream::ok(), Upstream::ok());
+    let keys = "weight = 0.0\nfallback = \"before_first_byte\"";
+    let versions = [stable(a.addr, ""), canary(b.addr, "")].concat();
+    let proxy = Proxy::start(&format!("[limits]\nbody_bytes = \"1KiB\"\n{}", chat(keys, &versions)));
+    let body = |n: usize| {
+        let body = "x".repeat(n);
+        format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{n:x}\r\n{body}\r\n0\r\n\r\n")
+    };
+    assert_eq!(proxy.ask(body(1024)).status, 200);
+    assert_eq!(proxy.ask(body(1025)).status, 413);
+    assert_eq!(a.requests().len(), 1);
 }
 
 #[test]

@@ -56,6 +56,16 @@ fn cases() -> Vec<Case> {
         kept("good", ok, 200, "ok"),
         kept("good, chunked", &with("transfer-encoding: chunked", "2\r\nok\r\n0\r\n\r\n"), 200, "ok"),
         kept("chunk extensions", &with("transfer-encoding: chunked", "2;a=b\r\nok\r\n0;c\r\n\r\n"), 200, "ok"),
+        kept(
+            "all that the grammar of chunks allows",
+            &with(
+                "transfer-encoding: chunked",
+                "0000000000000000000001 ; a = \"x;\\\" y\" ;b\r\no\r\n1\t\r\nk\r\n000  ;c\r\n\r\n",
+            ),
+            200,
+            "ok",
+        ),
+        kept("padded sizes", &with("transfer-encoding: chunked", "2   \r\nok\r\n0   \r\n\r\n"), 200, "ok"),
         kept("trailers", &with("transfer-encoding: chunked", "2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n"), 200, "ok"),
         kept("length 0", &with("content-length: 0", ""), 200, ""),
         kept("the same length twice", &with("content-length: 2\r\ncontent-length: 2", "ok"), 200, "ok"),
@@ -113,6 +123,19 @@ fn cases() -> Vec<Case> {
         case("closed in a chunk", &with("transfer-encoding: chunked", "9\r\nok"), Close, Truncated),
         case("closed behind the last size", &with("transfer-encoding: chunked", "2\r\nok\r\n0\r\n"), Close, Truncated),
         case("closed in a trailer", &with("transfer-encoding: chunked", "2\r\nok\r\n0\r\nx: 1"), Close, Truncated),
+        case("a bad first chunk", &with("transfer-encoding: chunked", "xyz\r\nok\r\n0\r\n\r\n"), Keep, Truncated),
+        case(
+            "a first chunk without a size",
+            &with("transfer-encoding: chunked", "\r\nok\r\n0\r\n\r\n"),
+            Keep,
+            Truncated,
+        ),
+        case(
+            "a first chunk that is no end",
+            &with("transfer-encoding: chunked", "0\r\nnonsense\r\n\r\n"),
+            Keep,
+            Truncated,
+        ),
         case("a bad chunk size", &with("transfer-encoding: chunked", "2\r\nok\r\nxyz\r\n"), Keep, Truncated),
         case(
             "a signed chunk size",
