@@ -16,6 +16,17 @@ pub enum Io {
     Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
 
+impl Io {
+    /// The socket.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Io::Tcp(io) => io,
+            Io::Tls(io) => io.get_ref().0,
+        }
+    }
+}
+
 macro_rules! either {
     ($self:ident, $io:ident => $call:expr) => {
         match $self.get_mut() {

@@ -14,6 +14,9 @@ const COPIED_MOST: usize = 4 << 10;
 /// Nothing more is taken in while so much waits.
 const FULL: usize = 16 << 10;
 
+/// How every status line begins.
+const VERSION: &[u8] = b"HTTP/1.1 ";
+
 /// How the frames of a body are put on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -42,6 +45,8 @@ pub struct Outbox {
     data: Bytes,
     /// What ends that frame.
     tail: &'static [u8],
+    /// The next status line has been begun.
+    begun: bool,
 }
 
 impl Outbox {
@@ -78,14 +83,22 @@ impl Outbox {
         self.put(b" HTTP/1.1\r\n");
     }
 
+    /// The beginning that all status lines have; the next one goes on from there.
+    pub fn begin_status(&mut self) {
+        self.put(VERSION);
+        self.begun = true;
+    }
+
     /// A status line.
     pub fn put_status(&mut self, status: StatusCode) {
         self.text.reserve(512);
+        if !std::mem::take(&mut self.begun) {
+            self.put(VERSION);
+        }
         if status == StatusCode::OK {
-            self.put(b"HTTP/1.1 200 OK\r\n");
+            self.put(b"200 OK\r\n");
             return;
         }
-        self.put(b"HTTP/1.1 ");
         self.put(status.as_str().as_bytes());
         self.put(b" ");
         self.put(status.canonical_reason().unwrap_or_default().as_bytes());
@@ -321,6 +334,21 @@ mod tests {
         trailers.insert("x-sum", http::HeaderValue::from_static("7"));
         outbox.put_end(framing, Some(&trailers)).unwrap();
         assert_eq!(written(&mut outbox, 9), "1\r\na\r\n0\r\nx-sum: 7\r\n\r\n");
+    }
+
+    #[test]
+    fn a_status_line_that_was_begun_goes_on() {
+        for (status, expect) in
+            [(StatusCode::OK, "HTTP/1.1 200 OK\r\n"), (StatusCode::NOT_FOUND, "HTTP/1.1 404 Not Found\r\n")]
+        {
+            let mut outbox = Outbox::default();
+            outbox.begin_status();
+            assert_eq!(written(&mut outbox, 99), "HTTP/1.1 ");
+            outbox.put_status(status);
+            assert_eq!(written(&mut outbox, 99), expect[9..]);
+            outbox.put_status(status);
+            assert_eq!(written(&mut outbox, 99), expect);
+        }
     }
 
     #[test]

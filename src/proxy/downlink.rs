@@ -15,6 +15,7 @@ use tokio::io::AsyncWrite;
 use super::body::BodyError;
 use super::connection::Moves;
 use super::deadlines::Deadlines;
+use super::hangup::{self, Beginning, Reset};
 use crate::http1::{BodyFault, Decoder, HeadError, HeadLimits, Input, Io, Outbox, RequestHead, head};
 
 /// Bytes of later requests that are read while one is under way, so that the caller's leaving is seen.
@@ -31,12 +32,14 @@ pub struct Downlink {
     expects_continue: bool,
     /// The caller knows interim answers (HTTP/1.1).
     takes_early: bool,
-    /// Some wait to be written, by the task that serves the connection.
+    /// Something before the answer waits to be written, by the task that serves the connection.
     early: bool,
     /// The final answer has begun: no interim one may follow.
     answering: bool,
     moves: Arc<Moves>,
     deadlines: Rc<Deadlines>,
+    /// The caller has ended his side; done when he is gone altogether.
+    gone: Option<Reset>,
     /// The task that serves the connection, where another one reads the body.
     server: Option<Waker>,
 }
@@ -57,6 +60,7 @@ impl Downlink {
             answering: false,
             moves,
             deadlines,
+            gone: None,
             server: None,
         }
     }
@@ -156,18 +160,49 @@ impl Downlink {
         self.body.owed()
     }
 
-    /// Ready when the caller has left. Nothing is known while his body is still coming.
-    pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the caller has left. Nothing is known while his body is still coming. One who has ended his side alone is
+    /// asked whether he is there, by the beginning of what follows.
+    pub fn poll_left(&mut self, cx: &mut Context<'_>, follows: Beginning) -> Poll<()> {
         if !self.body.is_done() {
             if self.server.as_ref().is_none_or(|server| !server.will_wake(cx.waker())) {
                 self.server = Some(cx.waker().clone());
             }
             return Poll::Pending;
         }
+        if let Some(gone) = &mut self.gone {
+            return gone.as_mut().poll(cx);
+        }
         while self.input.bytes.len() < AHEAD_MOST {
-            let Ok(1..) = ready!(self.poll_ahead(cx)) else { return Poll::Ready(()) };
+            match ready!(self.poll_ahead(cx)) {
+                Ok(1..) => {}
+                Ok(0) => return self.ask(cx, follows),
+                Err(_) => return Poll::Ready(()),
+            }
         }
         Poll::Pending
+    }
+
+    /// Whether the caller has ended his side and waited for his answers.
+    #[must_use]
+    pub fn is_half_closed(&self) -> bool {
+        self.gone.is_some()
+    }
+
+    fn ask(&mut self, cx: &mut Context<'_>, follows: Beginning) -> Poll<()> {
+        let Ok(mut gone) = hangup::watch(self.stream.tcp()) else { return Poll::Ready(()) };
+        if gone.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.gone = Some(gone);
+        match follows {
+            // What waits to be written asks as well.
+            _ if !self.out.is_empty() => {}
+            Beginning::OfAnAnswer => self.out.begin_status(),
+            Beginning::OfAChunk => self.out.put(b"0"),
+            Beginning::Nothing => return Poll::Pending,
+        }
+        self.early = !self.answering;
+        if matches!(self.poll_write(cx), Poll::Ready(Err(_))) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -15,6 +15,7 @@ use super::caller_body::CallerBody;
 use super::connection::{Connection, Order};
 use super::downlink::Downlink;
 use super::error::ProxyError;
+use super::hangup::Beginning;
 use super::unchosen::Unchosen;
 use super::{service, tunnel};
 use crate::http1::outbox::down_framing;
@@ -42,7 +43,7 @@ pub async fn serve(connection: &Rc<Connection>, stream: Io, input: Input) {
                 refuse(connection, &link, error).await;
                 return;
             }
-            None if connection.is_ending() => return end(connection, &link).await,
+            None if connection.is_ending() || link.borrow().is_half_closed() => return end(connection, &link).await,
             None => return,
         };
         let asked = Asked::of(&head);
@@ -137,7 +138,10 @@ async fn answer(
             return Poll::Ready(Some(response));
         }
         let mut link = link.borrow_mut();
-        if link.write_early(cx).is_err() { Poll::Ready(None) } else { link.poll_left(cx).map(|()| None) }
+        if link.write_early(cx).is_err() {
+            return Poll::Ready(None);
+        }
+        link.poll_left(cx, Beginning::OfAnAnswer).map(|()| None)
     })
     .await
 }
@@ -253,7 +257,9 @@ impl Flow {
                 return Poll::Ready(Ok(()));
             }
             if starved {
-                return link.poll_left(cx).map(|()| Err(io::ErrorKind::BrokenPipe.into()));
+                let chunks = self.framing == Framing::Chunked;
+                let follows = if chunks { Beginning::OfAChunk } else { Beginning::Nothing };
+                return link.poll_left(cx, follows).map(|()| Err(io::ErrorKind::BrokenPipe.into()));
             }
         }
     }

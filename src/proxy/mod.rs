@@ -18,6 +18,7 @@ pub mod fence;
 pub mod forward;
 pub mod h1;
 mod h2;
+mod hangup;
 mod head;
 pub mod headers;
 pub mod identity;

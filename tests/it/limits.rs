@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::support::{A_MOMENT, NoAnswer, PATIENCE, Proxy, Upstream, canary, chat, eventually, now, stable};
+use super::support::{
+    A_MOMENT, Certificate, Client, NoAnswer, PATIENCE, Proxy, Upstream, canary, chat, eventually, now, stable,
+};
 
 fn bounded(limits: &str, upstream: &Upstream) -> Proxy {
     Proxy::start(&format!("[limits]\n{limits}\n{}", chat("", &stable(upstream.addr, ""))))
@@ -129,6 +131,25 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     upstream.tell_all();
     assert_eq!(busy.response().unwrap().status, 200);
     assert!(busy.ends(PATIENCE));
+}
+
+#[test]
+fn an_idle_connection_over_tls_ends_by_close_notify() {
+    let (certificate, upstream) = (Certificate::new(), Upstream::ok());
+    let proxy = Proxy::start(&format!(
+        "[limits]\nidle = \"200ms\"\n[listeners.edge]\nlisten = \"127.0.0.1:0\"\ntls = {{ certificate = \"{}\", key = \"{}\" }}\n{}",
+        certificate.pem.display(),
+        certificate.key.display(),
+        chat("", &stable(upstream.addr, ""))
+    ));
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut client = Client::tls(proxy.addr, certificate.client(&["http/1.1"], &[version]));
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(client.response().unwrap().status, 200);
+        // Without it rustls says that the end was unexpected.
+        assert_eq!(client.more().unwrap(), 0);
+    }
+    hits(&proxy, "idle", 2.0);
 }
 
 #[test]

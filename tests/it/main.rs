@@ -12,6 +12,7 @@ mod feedback;
 mod floods;
 mod frames;
 mod framing;
+mod half_closed;
 mod heads;
 mod http2;
 mod interim;
