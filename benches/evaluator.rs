@@ -61,9 +61,11 @@ impl Bench {
         let (rings, rings_in) = (0..WORKERS).map(|_| ring::ring(ring::RING_RECORDS)).unzip();
         let (orders, orders_in) = orders();
         let (batches, batches_in) = batches();
+        let journal = Arc::new(Journal::memory().unwrap_or_else(|error| panic!("{error}")));
         let guard = Guard::new(guard::Parts {
             rings: rings_in,
             live: live.clone(),
+            journal: Arc::clone(&journal),
             batches,
             mailbox: mailbox.clone(),
             orders: orders_in,
@@ -72,7 +74,7 @@ impl Bench {
         });
         let world = World {
             live,
-            journal: Arc::new(Journal::memory().unwrap_or_else(|error| panic!("{error}"))),
+            journal,
             mailbox,
             notifier: Box::new(ToLog),
             guard: orders,

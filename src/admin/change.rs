@@ -16,7 +16,9 @@ use super::body::{self, Body};
 use super::context::Context;
 use super::error::Problem;
 use super::rollouts;
-use crate::evaluator::{Ask, Command, Letter, RolloutView};
+use crate::evaluator::effects::RECORD_PATIENCE;
+use crate::evaluator::{Ask, Command, Letter, RolloutView, record_latches};
+use crate::journal::Full;
 use crate::names::RolloutName;
 use crate::rollout::{Actor, Verb, VerbArgs};
 use crate::snapshot::Latch;
@@ -193,13 +195,14 @@ async fn abort(cx: &Context, command: Command) -> Result<Arc<RolloutView>, Probl
         (cx.parts().settle)().await;
         return Ok(before);
     }
-    latch(cx, &command);
+    let recorded = latch(cx, &command);
     let stale = cx.is_stale(&snapshot, &command.rollout);
     // Our own latch may already have moved the generation on, so it is not asked for again.
     let command = Command { if_match: None, ..command };
     let wait = if stale { Duration::ZERO } else { ABORT_WAIT };
-    // An acknowledged kill means: no later canary head. Workers and evaluator work on it at the same time.
-    let (answer, ()) = tokio::join!(post(cx, command, wait), (cx.parts().settle)());
+    // An acknowledged kill means: no later canary head, and none after a crash, unless the disk hangs. Workers, evaluator and
+    // journal work on it at the same time.
+    let (answer, (), ()) = tokio::join!(post(cx, command, wait), (cx.parts().settle)(), recorded);
     match answer {
         Some(Ok(view)) if view.latch.is_some() => Ok(view),
         // Refused because somebody else latched it meanwhile, or silent: the snapshot says how it stands.
@@ -207,16 +210,35 @@ async fn abort(cx: &Context, command: Command) -> Result<Arc<RolloutView>, Probl
     }
 }
 
-/// The rollout, and what runs of its group.
-fn latch(cx: &Context, command: &Command) {
+/// The rollout, and what runs of its group. What it returns ends when that is durable, or has been waited for enough: the
+/// judge may be silent, and the process may end before it speaks again.
+fn latch(cx: &Context, command: &Command) -> impl Future<Output = ()> + use<> {
     let reason = if command.reason.is_empty() { "aborted by a person" } else { command.reason.as_str() };
     let at = cx.parts().clock.wall();
     let latch = Arc::new(Latch { at, actor: command.actor.name.clone(), reason: reason.to_owned() });
-    cx.parts().live.fall(command.rollout.as_str(), &latch);
+    let fell = cx.parts().live.fall(command.rollout.as_str(), &latch);
     tracing::warn!(
         rollout.name = %command.rollout, actor = %command.actor.name, reason,
         "aborted: the canary's weight is 0 and latched"
     );
+    let (say, durable) = oneshot::channel();
+    let fell_here = !fell.is_empty();
+    let done = Box::new(move |result| drop(say.send(result)));
+    let queued = record_latches(&cx.parts().journal, fell, Some(done));
+    let rollout = command.rollout.clone();
+    async move {
+        let word = match queued {
+            Ok(()) if !fell_here => return,
+            Ok(()) => tokio::time::timeout(RECORD_PATIENCE, durable).await,
+            Err(Full) => {
+                tracing::error!(rollout.name = %rollout, "the abort is in force and not recorded: the journal's queue is full");
+                return;
+            }
+        };
+        if !matches!(word, Ok(Ok(Ok(_)))) {
+            tracing::error!(rollout.name = %rollout, "the abort is in force and its record waits: the disk hangs or refuses it");
+        }
+    }
 }
 
 /// Posts a command and waits for its answer; `None` when none came in time.

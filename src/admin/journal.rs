@@ -12,6 +12,7 @@ use super::auth::{Caller, READERS};
 use super::context::Context;
 use super::error::Problem;
 use crate::journal::{Body, Entry};
+use crate::rollout::Latch;
 
 /// Entries in one answer when nobody says how many.
 const LIMIT: usize = 100;
@@ -53,6 +54,11 @@ fn shown(entry: &Entry) -> Value {
     let at = entry.at().rfc3339();
     let record = match &entry.body {
         Body::Record(record) => record,
+        Body::Latch(latched) => {
+            let Latch { actor, reason, .. } = &latched.latch;
+            let rollout = latched.rollout.as_str();
+            return json!({"n": entry.n, "at": at, "decision": "latch", "rollout": rollout, "actor": actor, "reason": reason});
+        }
         Body::Checkpoint(_) => return json!({"n": entry.n, "at": at, "decision": "checkpoint"}),
         Body::Signature(signature) => {
             return json!({"n": entry.n, "at": at, "decision": "signature", "of": signature.of, "key": signature.key});

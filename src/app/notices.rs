@@ -96,7 +96,8 @@ fn missed(journal: &Journal, opened: &Opened) -> Vec<Notice> {
     let entries = journal.after(after, usize::try_from(LOOK_BACK).unwrap_or(usize::MAX));
     let records = entries.iter().filter_map(|entry| match &entry.body {
         Body::Record(record) => Some((entry.n, record)),
-        Body::Checkpoint(_) | Body::Signature(_) => None,
+        // What is told of a latch is told by the record that takes it up.
+        Body::Latch(_) | Body::Checkpoint(_) | Body::Signature(_) => None,
     });
     let untold = records.filter(|(n, r)| opened.outbox.missed(&r.rollout, r.generation, *n));
     untold.map(|(_, record)| teller::of_record(record)).collect()

@@ -140,6 +140,7 @@ pub fn start(config: Config, path: Option<PathBuf>, clock: &Clock) -> Result<Ser
     let guard = guard::Parts {
         rings: readers,
         live: live.clone(),
+        journal: Arc::clone(&journal),
         batches,
         mailbox: mailbox.clone(),
         orders: orders_in,

@@ -40,7 +40,8 @@ pub(super) fn open_store(config: &Config) -> Result<Store, StartError> {
         .into_iter()
         .map(|(name, state)| {
             let kept = evidence.load(&name);
-            (name, Known { state, kept })
+            let latch = recovered.latches.get(&name).cloned();
+            (name, Known { state, kept, latch })
         })
         .collect();
     Ok((Arc::new(journal), known, Some(evidence)))

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use super::mailbox::{Ask, Letter, Mailbox};
 use crate::clock::Clock;
+use crate::journal::{Done, Full, Journal, Latched};
 use crate::judge::{Breaker, Policy};
 use crate::measure::gauges::Gauges;
 use crate::measure::ring::{self, Record};
 use crate::measure::{Release, SharedMemory};
-use crate::names::{Arm, Mono};
+use crate::names::{Arm, Mono, RolloutName};
+use crate::rollout;
 use crate::snapshot::{Latch, Live, Rollout};
 use crate::split::Weight;
 
@@ -60,6 +62,8 @@ pub struct Parts {
     pub rings: Vec<ring::Reader>,
     /// The snapshot in force; the guard's one write to it is the latch.
     pub live: Live,
+    /// Where its latches are recorded at once, in case nobody lives to do it later.
+    pub journal: Arc<Journal>,
     /// The way to the evaluator.
     pub batches: SyncSender<Batch>,
     /// To wake the evaluator after a latch.
@@ -216,13 +220,16 @@ impl Guard {
         let name = rollout.fixed.config.name.as_str();
         let latch =
             Arc::new(Latch { at: self.parts.clock.wall(), actor: BREAKER.to_owned(), reason: reason.to_owned() });
-        self.parts.live.fall(name, &latch);
+        let fell = self.parts.live.fall(name, &latch);
         tracing::warn!(
             rollout.name = name,
             arm = Arm::Canary.as_str(),
             reason,
             "the breaker opened: the canary is at 0 %"
         );
+        if record_latches(&self.parts.journal, fell, None).is_err() {
+            tracing::error!(rollout.name = name, "the latch is in force and not recorded: the journal's queue is full");
+        }
         let look = Letter { ask: Ask::Look, answer: Box::new(|_| ()) };
         if self.parts.mailbox.post(look).is_err() {
             tracing::warn!(
@@ -242,6 +249,23 @@ impl Guard {
             self.parts.gauges.observations_dropped.fetch_add(lost, Ordering::Relaxed);
         }
     }
+}
+
+/// Hands latches that were set past the judge to the journal's thread, without waiting: were the process to end before the
+/// judge has taken them up, the next start knows of them all the same.
+///
+/// # Errors
+/// The journal's queue is full: the disk hangs. Nothing of that lifts a latch.
+pub fn record_latches(journal: &Journal, fell: Vec<(RolloutName, Arc<Latch>)>, done: Option<Done>) -> Result<(), Full> {
+    let latched = |(rollout, latch): (RolloutName, Arc<Latch>)| {
+        let Latch { at, actor, reason } = Arc::unwrap_or_clone(latch);
+        Latched { rollout, latch: rollout::Latch { at, actor, reason } }
+    };
+    let latches: Vec<Latched> = fell.into_iter().map(latched).collect();
+    if latches.is_empty() {
+        return Ok(());
+    }
+    journal.append_latches(latches, done)
 }
 
 fn of(watched: &mut [Option<Watched>], slot: u32) -> Option<&mut Watched> {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::case::{self, Case};
 use super::effects::{self, World};
-use super::turn::Evaluator;
+use super::turn::{Evaluator, adoption};
 use crate::config;
 use crate::journal::Kept;
-use crate::rollout::{Event, Now, State, machine, register};
+use crate::judge::Judge;
+use crate::rollout::{Event, Latch, Now, State, machine, register};
 use crate::snapshot::{Prepared, Snapshot};
 
 /// The remedy of a reload that met a disk that hangs.
@@ -109,13 +110,16 @@ impl Evaluator {
                     self.cases.push(case);
                 }
                 None => {
-                    let before = self.gone.remove(name).or_else(|| (self.known)(name).map(|known| known.state));
+                    let (before, latch) = match self.gone.remove(name) {
+                        Some(state) => (Some(state), None),
+                        None => (self.known)(name).map_or((None, None), |known| (Some(known.state), known.latch)),
+                    };
                     let is_back = before.is_some();
                     let state = before.unwrap_or_else(|| State::initial(&case::terms(&rollout.fixed.config)));
                     let mut case = Case::new(Arc::clone(&rollout.fixed), state, now.mono);
                     case.judge.record_new(self.world.tracing.as_ref(), case.fixed.config.trace.as_ref(), now.mono);
                     if is_back {
-                        take_up(&mut case, &mut self.world, None, now);
+                        take_up(&mut case, &mut self.world, None, latch.as_ref(), now);
                     }
                     self.cases.push(case);
                 }
@@ -125,10 +129,16 @@ impl Evaluator {
     }
 }
 
-/// Brings the snapshot to a case's state at the start, and the state to the file.
-pub(super) fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, now: Now) {
+/// Brings the snapshot to a case's state at the start, that to a latch which was set past the judge of an earlier process,
+/// and the state to the file.
+pub(super) fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, latch: Option<&Latch>, now: Now) {
     let next = case::runtime(&case.state);
     world.live.update_runtime(case.name.as_str(), |_| Some(next.clone()));
+    // The record of the fall has the numbers that were there.
+    let restored = latch.is_some() && restore(case, kept, now);
+    if let Some(latch) = latch {
+        fall(case, world, latch, now);
+    }
     if let Some(event) = machine::reconcile(&case.state, &case.terms) {
         let step = machine::step(&case.terms, &case.state, event, now).or_else(|refusal| {
             tracing::error!(rollout.name = %case.name, error = %refusal.why, "the file changed while serin was down in a way that a running rollout forbids: it is aborted");
@@ -145,19 +155,8 @@ pub(super) fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, n
             }
         }
     }
-    if let Some(kept) = kept {
-        match crate::judge::Judge::restore(case.policy(), &kept.judge) {
-            Ok(judge) if judge.refreshed() <= now.mono => {
-                case.judge.replace(judge, now.mono);
-                return;
-            }
-            Ok(_) => {
-                tracing::warn!(rollout.name = %case.name, "the evidence is of a time that the clock has yet to reach, so it was set back: the stage's proof starts anew");
-            }
-            Err(error) => {
-                tracing::warn!(rollout.name = %case.name, error = %error, "the evidence cannot be taken up: the stage's proof starts anew");
-            }
-        }
+    if restored || restore(case, kept, now) {
+        return;
     }
     if let (Some(plan), Some(index)) = (case.state.plan.clone(), case.state.stage) {
         let weight = super::guard::share(case.state.weight);
@@ -166,6 +165,39 @@ pub(super) fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, n
     } else if case.state.has_canary_traffic() {
         case.judge.weight_changed(super::guard::share(case.state.weight), now.mono);
     }
+}
+
+/// Latched by the guard or by a person while the judge was silent, and the process ended before it spoke again.
+fn fall(case: &mut Case, world: &mut World, latch: &Latch, now: Now) {
+    let event = adoption(&latch.actor, &latch.reason);
+    match machine::step(&case.terms, &case.state, event, now) {
+        Ok((state, effects)) => {
+            if let Err(why) = effects::carry_out(case, world, state, effects, now.mono) {
+                tracing::error!(rollout.name = %case.name, error = %why, "a latch from before the restart could not be recorded");
+            }
+        }
+        Err(refusal) => {
+            tracing::error!(rollout.name = %case.name, error = %refusal.why, "a latch from before the restart is refused")
+        }
+    }
+}
+
+/// Takes the evidence up that was kept before the restart; whether there was any that could be.
+fn restore(case: &mut Case, kept: Option<&Kept>, now: Now) -> bool {
+    let Some(kept) = kept else { return false };
+    match Judge::restore(case.policy(), &kept.judge) {
+        Ok(judge) if judge.refreshed() <= now.mono => {
+            case.judge.replace(judge, now.mono);
+            return true;
+        }
+        Ok(_) => {
+            tracing::warn!(rollout.name = %case.name, "the evidence is of a time that the clock has yet to reach, so it was set back: the stage's proof starts anew");
+        }
+        Err(error) => {
+            tracing::warn!(rollout.name = %case.name, error = %error, "the evidence cannot be taken up: the stage's proof starts anew");
+        }
+    }
+    false
 }
 
 /// What of a rollout that runs may not change with the file, beside its gates, which have their own way (`gates`).

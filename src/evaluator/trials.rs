@@ -64,7 +64,7 @@ const TWO_GATES: &str = "[rollouts.NAME.gates.error_rate]\nrollback = \"+0.5pp\"
 
 impl Bench {
     fn new(text: &str, states: BTreeMap<RolloutName, State>) -> Self {
-        let known = states.into_iter().map(|(name, state)| (name, Known { state, kept: None })).collect();
+        let known = states.into_iter().map(|(name, state)| (name, Known { state, kept: None, latch: None })).collect();
         Self::open(text, &known, Clock::manual(FRIDAY))
     }
 
@@ -152,7 +152,7 @@ impl Bench {
         let mut kept: BTreeMap<RolloutName, Kept> = kept.iter().collect();
         self.states()
             .into_iter()
-            .map(|(name, state)| (name.clone(), Known { state, kept: kept.remove(&name) }))
+            .map(|(name, state)| (name.clone(), Known { state, kept: kept.remove(&name), latch: None }))
             .collect()
     }
 
@@ -305,7 +305,8 @@ fn a_latch_outlives_the_file_s_losing_the_rollout_and_finding_it_again() {
     let view = bench.board.rollout("r1").unwrap();
     assert!(latched(&bench) && view.latch.is_some(), "only a root cause lifts it");
     // And where serin was restarted in between: the journal knows.
-    let known = bench.states().into_iter().map(|(name, state)| (name, Known { state, kept: None })).collect();
+    let known =
+        bench.states().into_iter().map(|(name, state)| (name, Known { state, kept: None, latch: None })).collect();
     let mut bench = Bench::open(&one, &known, Clock::manual(FRIDAY));
     bench.reload(&both).unwrap();
     bench.turn();

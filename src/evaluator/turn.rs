@@ -19,6 +19,7 @@ use crate::config::OnSpent;
 use crate::journal::Kept;
 use crate::judge::Verdict;
 use crate::names::{Arm, Mono, RolloutName};
+use crate::rollout;
 use crate::rollout::lockstep::{self, Member};
 use crate::rollout::{Actor, Event, Now, Phase, Refusal, RefusalKind, Role, State, Verb, machine};
 use crate::snapshot::{GROUP, Latch};
@@ -43,6 +44,8 @@ pub struct Known {
     pub state: State,
     /// Its evidence, where a checkpoint was kept.
     pub kept: Option<Kept>,
+    /// A latch that was set past the judge, which ended before it had taken it up.
+    pub latch: Option<rollout::Latch>,
 }
 
 pub(super) type Recall = Box<dyn Fn(&RolloutName) -> Option<Known> + Send>;
@@ -80,7 +83,7 @@ impl Evaluator {
             let config = &rollout.fixed.config;
             let known = known(&config.name);
             let mut state = known.as_ref().map_or_else(|| State::initial(&case::terms(config)), |k| k.state.clone());
-            let kept = known.and_then(|k| k.kept);
+            let (kept, latch) = known.map_or((None, None), |k| (k.kept, k.latch));
             // Who has seen the canary outlives the stage: it is of the release.
             let counts = kept.as_ref().filter(|k| same_release(&k.state, &state)).and_then(|k| k.counts.clone());
             let kept = kept.filter(|kept| state.catch_up(&kept.state));
@@ -89,7 +92,7 @@ impl Evaluator {
             case.counts.exposed =
                 counts.and_then(|text| Seen::parse(&text, canary)).unwrap_or_else(|| Seen::new(canary));
             case.judge.record_new(world.tracing.as_ref(), rollout.fixed.config.trace.as_ref(), now.mono);
-            take_up(&mut case, &mut world, kept.as_ref(), now);
+            take_up(&mut case, &mut world, kept.as_ref(), latch.as_ref(), now);
             cases.push(case);
         }
         let mut this = Self {
@@ -201,13 +204,7 @@ impl Evaluator {
     }
 
     fn adopt_latch(&mut self, at: usize, latch: &Latch, now: Now) {
-        let event = if latch.actor == BREAKER {
-            Event::Tripped { reason: latch.reason.clone() }
-        } else {
-            let actor = Actor::new(latch.actor.clone(), &[Role::Owner]);
-            Event::Command { verb: Verb::Abort, actor, reason: latch.reason.clone() }
-        };
-        self.apply_quietly(at, event, now);
+        self.apply_quietly(at, adoption(&latch.actor, &latch.reason), now);
         if self.cases[at].state.latch.is_none() {
             // Nothing ran that could be rolled back: a latch without a rollout would stand for ever.
             let next = case::runtime(&self.cases[at].state);
@@ -466,6 +463,15 @@ impl Evaluator {
 /// Whether a checkpoint and the journal's last state are of one release: the same version, rolled back as often.
 fn same_release(kept: &State, state: &State) -> bool {
     state.phase != Phase::Idle && kept.version == state.version && kept.rollbacks == state.rollbacks
+}
+
+/// What the machine is told of a latch that was set past the judge.
+pub(super) fn adoption(actor: &str, reason: &str) -> Event {
+    if actor == BREAKER {
+        return Event::Tripped { reason: reason.to_owned() };
+    }
+    let actor = Actor::new(actor, &[Role::Owner]);
+    Event::Command { verb: Verb::Abort, actor, reason: reason.to_owned() }
 }
 
 fn refused(refusal: Refusal) -> Refused {

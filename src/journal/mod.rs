@@ -7,6 +7,8 @@
 pub mod chain;
 pub mod evidence;
 pub mod file;
+#[cfg(test)]
+mod latched;
 pub mod record;
 pub mod recover;
 pub mod sign;
@@ -18,7 +20,7 @@ pub mod writer;
 
 pub use evidence::{Evidence, Kept};
 pub use file::{Faults, Medium};
-pub use record::{Body, Checkpoint, Entry};
+pub use record::{Body, Checkpoint, Entry, Latched};
 pub use recover::{Broken, OpenError, Recovered, Signed, Summary, Torn, verify, verify_signed, visit};
 pub use sign::{KeyError, Signature, Signer, Verifier};
 pub use writer::{Done, Failure, Full, Health, Journal, Options};

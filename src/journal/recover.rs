@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use crate::journal::chain::{Found, GENESIS, Hash, hex, read};
 use crate::journal::file;
-use crate::journal::record::{Body, Entry};
+use crate::journal::record::{Body, Entry, Standing};
 use crate::journal::sign::{self, Verifier};
 use crate::names::{RolloutName, Wall};
-use crate::rollout::State;
+use crate::rollout::{Latch, State};
 
 /// How many of the last entries are kept at hand for readers.
 pub(crate) const AT_HAND: usize = 4_096;
@@ -20,6 +20,8 @@ pub(crate) const AT_HAND: usize = 4_096;
 pub struct Recovered {
     /// Every rollout's last state; take each up with [`State::resume`].
     pub states: BTreeMap<RolloutName, State>,
+    /// Latches that the guard or an abort has set and that no record has taken up: serin ended before that.
+    pub latches: BTreeMap<RolloutName, Latch>,
     /// The number of the last entry; 0 when there was none.
     pub last: u64,
     /// A torn tail that was cut off: tell people.
@@ -197,7 +199,7 @@ pub(crate) fn recover(dir: &Path) -> Result<End, OpenError> {
     let io = |error| OpenError::Io { path: dir.to_owned(), error };
     let mut files = file::segments(dir).map_err(io)?;
     let mut walk = Walk::default();
-    let (mut states, mut ages, mut at_hand) = (BTreeMap::new(), Vec::new(), VecDeque::new());
+    let (mut standing, mut ages, mut at_hand) = (Standing::default(), Vec::new(), VecDeque::new());
     let mut torn = None;
     let count = files.len();
     for (index, (first, path)) in files.iter().enumerate() {
@@ -205,7 +207,7 @@ pub(crate) fn recover(dir: &Path) -> Result<End, OpenError> {
         let mut newest = None;
         let found = walk.segment(*first, path, &bytes, &mut |entry: Entry| {
             newest = Some(entry.at());
-            entry.replay(&mut states);
+            entry.replay(&mut standing);
             if at_hand.len() == AT_HAND {
                 at_hand.pop_front();
             }
@@ -246,7 +248,8 @@ pub(crate) fn recover(dir: &Path) -> Result<End, OpenError> {
         files.pop();
     }
     let segment = files.last().map_or(1, |(first, _)| *first);
-    let recovered = Recovered { states, last: walk.last, torn };
+    let Standing { states, latches } = standing;
+    let recovered = Recovered { states, latches, last: walk.last, torn };
     Ok(End { recovered, hash: walk.hash, segment, ages, at_hand })
 }
 

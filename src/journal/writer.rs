@@ -1,7 +1,7 @@
 //! The journal's own thread: takes records from a bounded queue, makes batches durable, says so, and keeps what is in force
 //! already and a bad disk refused until it takes it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use crate::journal::chain::{GENESIS, Hash, PAYLOAD_BYTES_MAX, seal};
 use crate::journal::file::{Faults, Files, Medium, Memory};
-use crate::journal::record::{Body, Checkpoint, Entry};
+use crate::journal::record::{Body, Checkpoint, Entry, Latched, Standing};
 use crate::journal::recover::{AT_HAND, Broken, End, OpenError, Recovered, Summary, read_after, recover, visit};
 use crate::journal::sign::Signer;
-use crate::names::{RolloutName, Wall};
-use crate::rollout::{Record, State};
+use crate::names::Wall;
+use crate::rollout::Record;
 
 /// How many records may wait for the disk.
 pub const QUEUE: usize = 1_024;
@@ -24,6 +24,8 @@ pub const QUEUE: usize = 1_024;
 const BATCH: usize = 64;
 /// How many records of what is in force are kept while the disk refuses them.
 const BACKLOG: usize = 256;
+/// How many the judge may count on: the other places are for latches that are set past it, by other threads.
+pub const ROOM: usize = QUEUE - 64;
 /// How often a backlog is tried again when nothing else comes.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -88,7 +90,7 @@ struct Shared {
 
 struct Job {
     /// Written together or not at all.
-    records: Vec<Record>,
+    bodies: Vec<Body>,
     /// They tell of what is in force already: refused, they are tried again.
     in_force: bool,
     done: Option<Done>,
@@ -157,7 +159,7 @@ impl Journal {
             shared: Arc::clone(&shared),
             last: end.recovered.last,
             hash: end.hash,
-            states: end.recovered.states,
+            standing: Standing { states: end.recovered.states, latches: end.recovered.latches },
             durable,
             dirty: false,
             segment: end.segment,
@@ -174,7 +176,16 @@ impl Journal {
     /// # Errors
     /// The queue is full: the disk hangs.
     pub fn append(&self, record: Box<Record>, done: Option<Done>) -> Result<(), Full> {
-        self.queue(Job { records: vec![*record], in_force: true, done })
+        self.queue(Job { bodies: vec![Body::Record(record)], in_force: true, done })
+    }
+
+    /// Queues latches that were set past the judge and are in force already; as [`Journal::append`] otherwise.
+    ///
+    /// # Errors
+    /// The queue is full: the disk hangs.
+    pub fn append_latches(&self, latches: Vec<Latched>, done: Option<Done>) -> Result<(), Full> {
+        let bodies = latches.into_iter().map(|latched| Body::Latch(Box::new(latched))).collect();
+        self.queue(Job { bodies, in_force: true, done })
     }
 
     /// Queues the records of what comes into force when they are durable (a rise), all of them or none; never waits. What
@@ -183,7 +194,8 @@ impl Journal {
     /// # Errors
     /// The queue is full: the disk hangs.
     pub fn append_first(&self, records: Vec<Record>, done: Done) -> Result<(), Full> {
-        self.queue(Job { records, in_force: false, done: Some(done) })
+        let bodies = records.into_iter().map(|record| Body::Record(Box::new(record))).collect();
+        self.queue(Job { bodies, in_force: false, done: Some(done) })
     }
 
     fn queue(&self, job: Job) -> Result<(), Full> {
@@ -197,11 +209,11 @@ impl Journal {
         }
     }
 
-    /// Whether so many records would surely be taken now. It stays true for the one thread that appends until it has:
-    /// beside it the queue only empties.
+    /// Whether so many records would surely be taken now. It stays true for the one thread that appends records until it
+    /// has: beside it the queue only empties, but for the few latches that are set past it.
     #[must_use]
     pub fn has_room(&self, records: usize) -> bool {
-        QUEUE.saturating_sub(self.queued.load(Ordering::Acquire)) >= records
+        ROOM.saturating_sub(self.queued.load(Ordering::Acquire)) >= records
     }
 
     /// Entries with numbers above `after`, at most `limit`.
@@ -266,7 +278,7 @@ struct Writer {
     shared: Arc<Mutex<Shared>>,
     last: u64,
     hash: Hash,
-    states: BTreeMap<RolloutName, State>,
+    standing: Standing,
     /// The length of the current segment that is durable.
     durable: u64,
     /// Whether something that is not durable may lie behind it.
@@ -316,17 +328,17 @@ impl Writer {
         match self.write(&jobs) {
             Ok(entries) => {
                 for entry in &entries {
-                    entry.replay(&mut self.states);
+                    entry.replay(&mut self.standing);
                 }
                 self.medium.mark(self.last, &self.hash);
                 let newest = entries.last().map(Entry::at);
                 let checkpoint = entries.first().filter(|e| matches!(e.body, Body::Checkpoint(_))).map(Entry::at);
-                let records = entries.iter().filter(|entry| matches!(entry.body, Body::Record(_)));
+                let records = entries.iter().filter(|entry| matches!(entry.body, Body::Record(_) | Body::Latch(_)));
                 let numbers: Vec<u64> = records.map(|entry| entry.n).collect();
                 let mut numbers = numbers.into_iter();
                 self.publish(entries);
                 for job in jobs {
-                    let last = numbers.by_ref().take(job.records.len()).last();
+                    let last = numbers.by_ref().take(job.bodies.len()).last();
                     if let Some((done, n)) = job.done.zip(last) {
                         done(Ok(n));
                     }
@@ -352,12 +364,13 @@ impl Writer {
         }
         let mut entries = Vec::with_capacity(jobs.len() + 1);
         if self.durable == 0 && self.last > 0 {
-            let at = jobs.iter().flat_map(|job| &job.records).next().map_or(Wall(0), |record| record.at);
-            let checkpoint = Checkpoint { at, states: self.states.clone() };
+            let at = jobs.iter().flat_map(|job| &job.bodies).next().map_or(Wall(0), Body::at);
+            let Standing { states, latches } = self.standing.clone();
+            let checkpoint = Checkpoint { at, states, latches };
             entries.push(self.frame(Body::Checkpoint(Box::new(checkpoint)))?);
         }
-        for record in jobs.iter().flat_map(|job| &job.records) {
-            entries.push(self.frame(Body::Record(Box::new(record.clone())))?);
+        for body in jobs.iter().flat_map(|job| &job.bodies) {
+            entries.push(self.frame(body.clone())?);
         }
         if let Some(at) = entries.last().map(Entry::at) {
             entries.extend(self.signature(at)?);

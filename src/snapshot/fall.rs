@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::live::Live;
 use super::table::{Latch, Runtime, Snapshot};
+use crate::names::RolloutName;
 use crate::split::{OpenCohorts, Weight};
 
 /// Who latched a rollout when another of its group fell.
@@ -11,14 +12,19 @@ pub const GROUP: &str = "group";
 
 impl Live {
     /// Takes a canary to 0, latched, and with it every one of its group that has traffic. Latches that stand are left as
-    /// they are; a rollout that is latched already takes nobody along.
-    pub fn fall(&self, rollout: &str, latch: &Arc<Latch>) -> Arc<Snapshot> {
-        self.update(|current| current.fallen(rollout, latch))
+    /// they are; a rollout that is latched already takes nobody along. Returns the rollouts that fell, to be recorded.
+    pub fn fall(&self, rollout: &str, latch: &Arc<Latch>) -> Vec<(RolloutName, Arc<Latch>)> {
+        let mut fell = Vec::new();
+        self.update(|current| {
+            fell.clear();
+            current.fallen(rollout, latch, &mut fell)
+        });
+        fell
     }
 }
 
 impl Snapshot {
-    fn fallen(&self, name: &str, latch: &Arc<Latch>) -> Option<Snapshot> {
+    fn fallen(&self, name: &str, latch: &Arc<Latch>, fell: &mut Vec<(RolloutName, Arc<Latch>)>) -> Option<Snapshot> {
         let first = self.rollout(name).filter(|rollout| rollout.runtime.latch.is_none())?;
         let group = first.fixed.config.plan.as_ref().and_then(|plan| plan.lockstep.as_deref());
         let along = Arc::new(Latch {
@@ -37,6 +43,7 @@ impl Snapshot {
             } else {
                 continue;
             };
+            fell.push((config.name.clone(), Arc::clone(latch)));
             let fallen = Runtime { weight: Weight::ZERO, latch: Some(Arc::clone(latch)), open: OpenCohorts::None };
             *rollout = Arc::new(rollout.with(fallen));
         }

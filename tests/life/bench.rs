@@ -11,7 +11,7 @@ use serin::evaluator::threads::{batches, orders};
 use serin::evaluator::turn::Evaluator;
 use serin::evaluator::{Ask, Board, Command, Heartbeat, Letter, Reload, ToLog, World};
 use serin::journal::Journal;
-use serin::journal::writer::QUEUE;
+use serin::journal::writer::ROOM;
 use serin::measure::ring::{self, Writer};
 use serin::measure::{Gauges, Recorders};
 use serin::names::{RolloutName, Wall};
@@ -50,16 +50,18 @@ impl Bench {
         let (rings, readers) = (0..2).map(|_| ring::ring(ring::RING_RECORDS)).unzip();
         let (orders, orders_in) = orders();
         let (batches, batches_in) = batches();
+        let journal = Arc::new(Journal::memory().unwrap());
         let guard = Guard::new(guard::Parts {
             rings: readers,
             live: live.clone(),
+            journal: Arc::clone(&journal),
             batches,
             mailbox: mailbox.clone(),
             orders: orders_in,
             gauges: Arc::clone(&gauges),
             clock: clock.clone(),
         });
-        let (board, journal) = (Board::default(), Arc::new(Journal::memory().unwrap()));
+        let board = Board::default();
         let world = World {
             live: live.clone(),
             journal: Arc::clone(&journal),
@@ -90,7 +92,7 @@ impl Bench {
     /// A turn, and another once the journal has said its word about all that came of it.
     pub fn settle(&mut self) {
         self.judge();
-        crate::fixture::until("the records", || self.journal.has_room(QUEUE).then_some(()));
+        crate::fixture::until("the records", || self.journal.has_room(ROOM).then_some(()));
         self.judge();
     }
 

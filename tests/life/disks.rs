@@ -59,8 +59,8 @@ fn refuses_rises_and_falls(process: &Process, reason: &str) {
     let fallen = admin.verb("chat", "abort");
     assert!(fallen["latch"].is_object() && fallen["weight"] == 0.0, "{fallen}");
     assert_eq!(why_of_a_request(process.edge), "latched");
-    until("the abort's record that waits for the disk", || {
-        (metric(&mut admin, "serin_journal_waiting_records") == 1.0).then_some(())
+    until("the latch and the abort's record that wait for the disk", || {
+        (metric(&mut admin, "serin_journal_waiting_records") == 2.0).then_some(())
     });
     assert!(process.said().iter().any(|line| line.contains("the journal cannot be written")), "{:#?}", process.said());
 }

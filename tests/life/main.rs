@@ -28,5 +28,6 @@ mod restarts;
 mod shares;
 mod signed;
 mod sockets;
+mod unjudged;
 mod verbs;
 mod weights;
