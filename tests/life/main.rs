@@ -22,6 +22,7 @@ mod heartbeat;
 mod kills;
 mod latches;
 mod process;
+mod receiver;
 mod registered;
 mod reloads;
 mod restarts;
