@@ -1,6 +1,6 @@
 //! What is fuzzed: each target takes any bytes and must not panic, must stay within its memory, and must agree with its oracle.
 //!
-//! Two ways lead here: `fuzz_targets/` under cargo-fuzz (libFuzzer, nightly), and `tests/fuzz.rs`, a seeded mutation run of the
+//! Two ways lead here: `fuzz_targets/` under libFuzzer (`fuzz/run`, on stable), and `tests/fuzz.rs`, a seeded mutation run of the
 //! same functions that every `cargo test` makes on stable.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use serin::wire::{Ending, Facts, Protocol, Reader};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("readers", readers),
     ("packed", packed),
     ("json", json),
@@ -26,6 +26,7 @@ pub const TARGETS: [Target; 8] = [
     ("trace", trace),
     ("journal", journal),
     ("proxy_protocol", proxy_protocol),
+    ("http1", http1),
 ];
 
 const PATHS: [&str; 9] = [
@@ -85,13 +86,28 @@ pub fn readers(data: &[u8]) {
     assert_eq!(whole.bytes, body.len() as u64);
 }
 
-/// The same behind each decoder.
+/// The same behind each decoder; what was packed reads as what it was.
 pub fn packed(data: &[u8]) {
     let Some((choice, body)) = choices(data) else { return };
     for encoding in ["gzip", "br", "zstd"] {
         let whole = read(choice, Some(encoding), body, body.len());
         assert_eq!(read(choice, Some(encoding), body, 1 + choice[3] % 61).undecoded, whole.undecoded, "{encoding}");
     }
+    let facts = read(choice, Some("gzip"), &gzip(body, 1 + choice[2]), 1 + choice[3] % 61);
+    let plain = read(choice, None, body, body.len());
+    // Nothing at all is packed into some bytes.
+    let Facts { bytes, first_byte_at, last_byte_at, .. } = plain;
+    assert_eq!(Facts { bytes, first_byte_at, last_byte_at, ..facts }, plain, "packed, then unpacked");
+}
+
+/// Packed in members of so many bytes each.
+fn gzip(body: &[u8], size: usize) -> Vec<u8> {
+    use std::io::Write;
+    let member = |part: &[u8]| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(part).and_then(|()| packer.finish()).unwrap_or_default()
+    };
+    if body.is_empty() { member(body) } else { body.chunks(size * 16).flat_map(member).collect() }
 }
 
 /// Documents against serde_json: what is no JSON is said to be none, what is JSON never is, and the tokens of every dialect
@@ -221,6 +237,71 @@ pub fn journal(data: &[u8]) {
         assert!(next > at && next <= data.len());
         (at, before) = (next, Some(hash));
     }
+}
+
+/// HTTP/1.1 as both sides read it: heads and chunks are the same however they come, and what is chunked comes out whole.
+pub fn http1(data: &[u8]) {
+    let Some(([way, size], body)) = data.split_first_chunk::<2>() else { return };
+    let size = 1 + usize::from(*size) % 61;
+    match way % 4 {
+        0 if !body.starts_with(b"\r\n\r\n\r\n") => {
+            assert_eq!(request_head(body, size), request_head(body, body.len()), "a request cut by {size}");
+        }
+        1 => assert_eq!(response_head(body, size), response_head(body, body.len()), "an answer cut by {size}"),
+        2 => assert_eq!(unchunked(body, size), unchunked(body, body.len()), "chunks cut by {size}"),
+        _ => {
+            let pieces = body.chunks(1 + usize::from(*way));
+            let mut wire: Vec<u8> = pieces
+                .flat_map(|piece| [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat())
+                .collect();
+            wire.extend_from_slice(b"0\r\n\r\nrest");
+            assert_eq!(unchunked(&wire, size), Some((body.to_vec(), true)), "{size}");
+        }
+    }
+}
+
+/// The head at the front of `data` and how many bytes it took; `None` when it is refused, `Some(None)` when it is not whole.
+fn request_head(data: &[u8], size: usize) -> Option<Option<(String, usize)>> {
+    let limits = serin::http1::HeadLimits { bytes: 4096, fields: 20 };
+    let (mut input, mut scanned) = (bytes::BytesMut::new(), 0);
+    for (at, piece) in data.chunks(size.max(1)).enumerate() {
+        input.extend_from_slice(piece);
+        let head = serin::http1::head::take_request(&mut input, &mut scanned, limits).ok()?;
+        if let Some(head) = head {
+            return Some(Some((format!("{head:?}"), at * size + piece.len() - input.len())));
+        }
+    }
+    Some(None)
+}
+
+fn response_head(data: &[u8], size: usize) -> Option<Option<(String, usize)>> {
+    let (mut input, mut scanned) = (bytes::BytesMut::new(), 0);
+    for (at, piece) in data.chunks(size.max(1)).enumerate() {
+        input.extend_from_slice(piece);
+        let head = serin::http1::head::take_response(&mut input, &mut scanned).ok()?;
+        if let Some(head) = head {
+            let bodies = [http::Method::GET, http::Method::HEAD].map(|method| head.body(&method));
+            return Some(Some((format!("{head:?} {bodies:?}"), at * size + piece.len() - input.len())));
+        }
+    }
+    Some(None)
+}
+
+/// The body in chunks at the front of `data`, and whether it is whole; `None` when it is refused.
+fn unchunked(data: &[u8], size: usize) -> Option<(Vec<u8>, bool)> {
+    use serin::http1::chunked::{Chunked, Step};
+    let (mut input, mut chunked, mut body) = (bytes::BytesMut::new(), Chunked::default(), Vec::new());
+    for piece in data.chunks(size.max(1)) {
+        input.extend_from_slice(piece);
+        loop {
+            match chunked.step(&mut input).ok()? {
+                Step::Data(data) => body.extend_from_slice(&data),
+                Step::End | Step::Trailers(_) => return Some((body, true)),
+                Step::More => break,
+            }
+        }
+    }
+    Some((body, false))
 }
 
 /// The header in front of a connection.

@@ -1,5 +1,5 @@
 //! The fuzz targets on stable: each of `fuzz/targets.rs` over seeds, what was once found (`fuzz/corpus/TARGET/`), and seeded
-//! mutations of both. No coverage guides it, as it guides cargo-fuzz; what it finds, it finds again with the same seed.
+//! mutations of both. No coverage guides it, as it guides `fuzz/run`; what it finds, it finds again with the same seed.
 //!
 //! `SERIN_FUZZ_ROUNDS` (400) is the number of mutations of each target, `SERIN_FUZZ_SEED` (1) where they begin.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test's helpers may fail loudly, and say on what")]
@@ -75,6 +75,16 @@ fn seeds(target: &str, random: &mut Random) -> Vec<Vec<u8>> {
             b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x01\xdc\x04\x01\xbbGET".to_vec(),
             b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00".to_vec(),
         ],
+        "http1" => [
+            &b"\0\x07POST /v1/chat/completions?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n{}"[..],
+            b"\0\x01\r\n\r\nGET http://a/ HTTP/1.0\r\nConnection: keep-alive\r\nTE: trailers\r\n\r\n",
+            b"\x01\x03HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"\x01\x03HTTP/1.0 204\nContent-Length: 7, 7\nConnection: close\n\n",
+            b"\x02\x05a;x=\"y\"\r\n0123456789\r\n0003\r\nabc\r\n0\r\nA: b\r\n\r\nrest",
+            b"\x03\x02any body will do",
+        ]
+        .map(<[u8]>::to_vec)
+        .to_vec(),
         _ => Vec::new(),
     };
     [own, more].concat()
