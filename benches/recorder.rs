@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use serin::measure::ring::{self, Record};
-use serin::measure::{End, Fact, Observation, Outcome, Recorders};
+use serin::measure::{Answer, End, Fact, Observation, Outcome, Recorders};
 use serin::names::{Arm, Mono, RolloutName, VersionName};
 
 fn recorder(c: &mut Criterion) {
@@ -20,8 +20,13 @@ fn recorder(c: &mut Criterion) {
         ttfb_us: Some(80_000),
         ttft_us: Some(90_000),
         tpot_us: Some(11_000),
-        tokens: [120, 80, 60, 0],
-        cost_nano: 176_000,
+        answer: Answer {
+            tokens: [120, 80, 60, 0, 0],
+            tokens_all: 200,
+            cost_nano: 176_000,
+            finish: Some(0),
+            ..Answer::default()
+        },
     };
     group.bench_function("one_exchange_for_people", |b| {
         b.iter(|| {

@@ -1,6 +1,6 @@
 //! A scripted model server on its own, for clients that are not written in Rust: prints its address, serves until its input ends.
 //!
-//! `cargo run --example model_server -- VERSION` · options: `--latency-ms N`, `--error-rate P`, `--tokens N`, `--seed N`.
+//! `cargo run --example model_server -- VERSION` · options: `--latency-ms N`, `--error-rate P`, `--tokens N`, `--caches`, `--seed N`.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--latency-ms" => script.latency_ms = Spread::around(value()?.parse()?, 0.3),
             "--error-rate" => script.error_rate = value()?.parse()?,
             "--tokens" => script.tokens = Spread::fixed(value()?.parse()?),
+            "--caches" => script.caches = true,
             "--seed" => seed = value()?.parse()?,
             option if option.starts_with('-') => return Err(format!("unknown option {option}").into()),
             version => script.version = version.to_owned(),

@@ -14,6 +14,7 @@ use crate::evaluator::RolloutView;
 
 use crate::judge::{GateResult, Outcome};
 use crate::measure::Limit;
+use crate::measure::answer::{FINISHES, Note};
 use crate::measure::recorder::{BOUNDS_US, CLASSES, HistogramSums, TOKEN_TYPES};
 use crate::measure::{Recorder, Sums};
 use crate::rollout::Phase;
@@ -100,6 +101,8 @@ fn requests(recorders: &[Arc<Recorder>]) -> Vec<MetricFamily> {
     let mut tpot = family("serin_time_per_output_token_seconds", "Time per output token after the first.", HISTOGRAM);
     let mut tokens = family("serin_tokens_total", "Tokens that upstreams reported, by type.", COUNTER);
     let mut cost = family("serin_cost_usd_total", "Cost of tokens at the configured prices, US dollars.", COUNTER);
+    let mut answers = family("serin_answers_total", "Models' answers that were read, by why they ended.", COUNTER);
+    let mut notes = family("serin_answer_notes_total", "Answers by what was noted in them.", COUNTER);
     let mut in_flight = family("serin_requests_in_flight", "Requests begun and not ended.", GAUGE);
     for recorder in recorders {
         let sums = recorder.sums();
@@ -122,9 +125,15 @@ fn requests(recorders: &[Arc<Recorder>]) -> Vec<MetricFamily> {
             count(&mut tokens, &[rollout, arm, version, ("type", kind)], value as f64);
         }
         count(&mut cost, &base, sums.cost_nano as f64 / 1e9);
+        for (finish, value) in FINISHES.iter().zip(sums.finishes).filter(|(_, value)| *value != 0) {
+            count(&mut answers, &[rollout, arm, version, ("finish", finish)], value as f64);
+        }
+        for (note, value) in Note::ALL.iter().zip(sums.notes).filter(|(_, value)| *value != 0) {
+            count(&mut notes, &[rollout, arm, version, ("note", note.as_str())], value as f64);
+        }
         gauge(&mut in_flight, &base, sums.started.saturating_sub(sums.ended) as f64);
     }
-    vec![ended, duration, ttfb, ttft, tpot, tokens, cost, in_flight]
+    vec![ended, duration, ttfb, ttft, tpot, tokens, cost, answers, notes, in_flight]
 }
 
 fn by_outcome(family: &mut MetricFamily, [rollout, arm, version]: [(&'static str, &str); 3], sums: &Sums) {

@@ -11,7 +11,7 @@ use super::router::ROUTES;
 use super::testing::{Bench, Seen, TOKENS, bench, view};
 use crate::evaluator::{Ask, Refused};
 use crate::judge::{Fact, Metric, Outcome};
-use crate::measure::{Limit, Observation};
+use crate::measure::{Answer, Limit, Observation};
 use crate::names::{Arm, Mono, RolloutName, VersionName};
 use crate::rollout::{Role, Verb, VerbArgs};
 use crate::split::{OpenCohorts, Weight};
@@ -500,8 +500,13 @@ fn counted() -> Bench {
                 outcome,
                 status,
                 total_us: 2_000,
-                tokens: [3, 5, 0, 0],
-                cost_nano: 1_500,
+                answer: Answer {
+                    tokens: [3, 5, 0, 0, 0],
+                    cost_nano: 1_500,
+                    finish: Some(0),
+                    notes: 1,
+                    ..Answer::default()
+                },
                 ..Observation::default()
             },
         );

@@ -472,7 +472,7 @@ impl Check<'_, '_> {
             max_users: bound(raw.max_users),
             max_requests: bound(raw.max_requests),
             max_tokens: bound(raw.max_tokens),
-            max_cost_nano: cost.filter(|dollars| *dollars > 0.0).map(|dollars| (dollars * 1e9) as u64),
+            max_cost_nano: cost.filter(|dollars| *dollars > 0.0).map(|dollars| (dollars * 1e9).round().max(1.0) as u64),
             on: self.choice(raw.on.as_ref(), &[("hold", OnSpent::Hold), ("stop", OnSpent::Stop)], OnSpent::Hold),
         }
     }

@@ -316,20 +316,38 @@ impl Check<'_, '_> {
                 }
             },
         };
-        let mut nano = |at: Option<&At<f64>>| {
+        let mut pico = |at: Option<&At<f64>>| {
             let at = at?;
-            if !(0.0..=1e9).contains(&at.value) {
-                self.sink.fault(&at.place, "is no price", "write US dollars, 0 or more");
-                return None;
-            }
-            Some(at.value * 1e9 / per)
+            let told = price_pico(at.value, per);
+            told.inspect_err(|(what, remedy)| self.sink.fault(&at.place, *what, *remedy)).ok()
         };
-        let input = nano(raw.input.as_ref()).unwrap_or_default();
-        let cached = nano(raw.cached_input.as_ref()).unwrap_or(input);
-        let written = nano(raw.cache_write.as_ref()).unwrap_or(input);
-        let output = nano(raw.output.as_ref()).unwrap_or_default();
-        Some(Prices { input_nano: input, cached_input_nano: cached, cache_write_nano: written, output_nano: output })
+        let input = pico(raw.input.as_ref()).unwrap_or_default();
+        let cached = pico(raw.cached_input.as_ref()).unwrap_or(input);
+        let written = pico(raw.cache_write.as_ref()).unwrap_or(input);
+        let output = pico(raw.output.as_ref()).unwrap_or_default();
+        Some(Prices { input_pico: input, cached_input_pico: cached, cache_write_pico: written, output_pico: output })
     }
+}
+
+/// Dearest token, 10⁻¹² dollars: a thousand dollars. It leaves every count of tokens room in 128 bits, and a float exact.
+const PRICE_PICO_MOST: f64 = 1e15;
+/// How far from a whole number a price may lie: what a decimal fraction loses as a float in three steps.
+const PRICE_SLACK: f64 = 8.0 * f64::EPSILON;
+
+/// `dollars` for `per` tokens, in whole 10⁻¹² dollars a token.
+fn price_pico(dollars: f64, per: f64) -> Result<u64, (&'static str, &'static str)> {
+    let pico = dollars * 1e12 / per;
+    if !(0.0..=f64::MAX).contains(&dollars) || !pico.is_finite() {
+        return Err(("is no price", "write US dollars, 0 or more"));
+    }
+    if pico > PRICE_PICO_MOST {
+        return Err(("is more than 1,000 US dollars a token", "write the price of `per` tokens, as the provider does"));
+    }
+    let whole = pico.round();
+    if (pico - whole).abs() > PRICE_SLACK * whole.max(1.0) {
+        return Err(("is finer than a millionth of a dollar for a million tokens", "round it to six places"));
+    }
+    Ok(whole as u64)
 }
 
 /// Whether an endpoint is one of serin's own addresses.
@@ -370,7 +388,30 @@ fn endpoint(text: &str) -> Result<Endpoint, (&'static str, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::endpoint;
+    use super::{endpoint, price_pico};
+
+    #[test]
+    fn a_price_is_a_whole_number_or_none() {
+        for (dollars, per, expect) in [
+            (0.4, 1e6, Ok(400_000)),
+            (0.0375, 1e6, Ok(37_500)),
+            (0.000_001, 1e6, Ok(1)),
+            (15.0, 1e6, Ok(15_000_000)),
+            (0.002, 1e3, Ok(2_000_000)),
+            (0.1 + 0.2, 1e6, Ok(300_000)),
+            (1_000.0, 1.0, Ok(1_000_000_000_000_000)),
+            (0.0, 1e6, Ok(0)),
+            (-0.1, 1e6, Err("is no price")),
+            (f64::NAN, 1e6, Err("is no price")),
+            (f64::INFINITY, 1e6, Err("is no price")),
+            (1_000.1, 1.0, Err("is more than 1,000 US dollars a token")),
+            (f64::MAX, 1.0, Err("is no price")),
+            (0.000_000_5, 1e6, Err("is finer than a millionth of a dollar for a million tokens")),
+            (0.123_456_78, 1e6, Err("is finer than a millionth of a dollar for a million tokens")),
+        ] {
+            assert_eq!(price_pico(dollars, per).map_err(|(what, _)| what), expect, "{dollars} for {per}");
+        }
+    }
 
     #[test]
     fn an_endpoint_is_scheme_host_and_port() {

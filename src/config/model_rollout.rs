@@ -284,17 +284,17 @@ pub enum SampleText {
     Full,
 }
 
-/// What tokens cost, in billionths of a dollar a token.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What tokens cost, in whole 10⁻¹² dollars a token: millionths of a dollar a million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prices {
     /// A token of input.
-    pub input_nano: f64,
+    pub input_pico: u64,
     /// A token of input read from a cache.
-    pub cached_input_nano: f64,
+    pub cached_input_pico: u64,
     /// A token of input written into a cache.
-    pub cache_write_nano: f64,
+    pub cache_write_pico: u64,
     /// A token of output.
-    pub output_nano: f64,
+    pub output_pico: u64,
 }
 
 /// How much of the canary may be seen in all; `None` has no bound.
@@ -304,7 +304,7 @@ pub struct Exposure {
     pub max_users: Option<u64>,
     /// Requests.
     pub max_requests: Option<u64>,
-    /// Tokens, in and out.
+    /// Tokens of every kind, each counted once: input, fresh or by way of a cache, and output.
     pub max_tokens: Option<u64>,
     /// Billionths of a dollar.
     pub max_cost_nano: Option<u64>,

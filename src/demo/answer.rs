@@ -89,6 +89,8 @@ pub struct Reply {
     pub tokens: usize,
     /// How the answer is.
     pub fate: Fate,
+    /// It tells of caches and reasoning.
+    pub caches: bool,
 }
 
 /// A stream's frames: those before the first token, one a token, and those after the last.
@@ -148,18 +150,40 @@ impl Reply {
         format!("{prefix}{:024x}", self.number)
     }
 
+    /// `0` to `parts - 1` of so many parts of `whole`, by the number of the request.
+    fn some_of(&self, whole: usize, parts: u64) -> usize {
+        let share = if self.caches { self.number % parts } else { 0 };
+        usize::try_from(whole as u64 * share / parts).unwrap_or(0)
+    }
+
+    fn cached(&self) -> usize {
+        self.some_of(self.asked.prompt_tokens, 5)
+    }
+
+    fn reasoning(&self) -> usize {
+        self.some_of(self.count(), 4)
+    }
+
     fn chat_usage(&self) -> Value {
         let (input, output) = (self.asked.prompt_tokens, self.count());
         json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
-               "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-               "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0,
+               "prompt_tokens_details": {"cached_tokens": self.cached(), "audio_tokens": 0},
+               "completion_tokens_details": {"reasoning_tokens": self.reasoning(), "audio_tokens": 0,
                    "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}})
     }
 
     fn responses_usage(&self) -> Value {
         let (input, output) = (self.asked.prompt_tokens, self.count());
-        json!({"input_tokens": input, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": output,
-               "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": input + output})
+        json!({"input_tokens": input, "input_tokens_details": {"cached_tokens": self.cached()}, "output_tokens": output,
+               "output_tokens_details": {"reasoning_tokens": self.reasoning()}, "total_tokens": input + output})
+    }
+
+    /// Anthropic counts what is read from a cache and what is written into one apart from the input.
+    fn messages_usage(&self, output: usize) -> Value {
+        let (prompt, read) = (self.asked.prompt_tokens, self.cached());
+        let written = self.some_of(prompt - read, 3);
+        json!({"input_tokens": prompt - read - written, "cache_creation_input_tokens": written,
+               "cache_read_input_tokens": read, "output_tokens": output})
     }
 
     fn responses_object(&self, status: &str, output: Value, usage: Value) -> Value {
@@ -202,7 +226,7 @@ impl Reply {
                     if self.count() == 0 { json!([]) } else { json!([{"type": "text", "text": self.text()}]) };
                 json!({"id": self.id("msg_"), "type": "message", "role": "assistant", "model": self.version, "content": content,
                        "stop_reason": self.stop_reason(), "stop_sequence": null,
-                       "usage": {"input_tokens": self.asked.prompt_tokens, "output_tokens": self.count()}})
+                       "usage": self.messages_usage(self.count())})
             }
             Dialect::Plain => return Bytes::from(format!("{}: {}\n", self.version, self.text())),
         };
@@ -314,7 +338,7 @@ impl Reply {
         };
         let message = json!({"id": self.id("msg_"), "type": "message", "role": "assistant", "model": self.version, "content": [],
                              "stop_reason": null, "stop_sequence": null,
-                             "usage": {"input_tokens": self.asked.prompt_tokens, "output_tokens": 1}});
+                             "usage": self.messages_usage(1)});
         let delta = |index: usize| json!({"index": 0, "delta": {"type": "text_delta", "text": self.word(index)}});
         Frames {
             open: vec![
@@ -394,6 +418,7 @@ mod tests {
             asked: Asked::read(body.as_bytes()),
             tokens: 4,
             fate,
+            caches: false,
         }
     }
 
@@ -460,6 +485,27 @@ mod tests {
             .chain(["content_block_stop", "message_delta", "message_stop"])
             .collect();
         assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn caches_and_reasoning_are_told_in_parts_of_what_is_there_and_differ_from_answer_to_answer() {
+        let prompt = "one two three four five six seven eight nine ten eleven twelve";
+        let mut told = Vec::new();
+        for number in 0..60 {
+            let body = json!({"messages": [{"role": "user", "content": prompt}]}).to_string();
+            let reply = Reply { number, caches: true, ..reply(Fate::Good, &body) };
+            let value: Value = serde_json::from_slice(&reply.json(Dialect::Messages)).unwrap();
+            let of = |key: &str| value["usage"][key].as_u64().unwrap();
+            let (read, written) = (of("cache_read_input_tokens"), of("cache_creation_input_tokens"));
+            assert_eq!(of("input_tokens") + read + written, 12);
+            let value: Value = serde_json::from_slice(&reply.json(Dialect::Chat)).unwrap();
+            assert_eq!(value["usage"]["prompt_tokens_details"]["cached_tokens"], read);
+            assert!(reply.reasoning() < 4);
+            told.push((read, written, reply.reasoning()));
+        }
+        told.sort_unstable();
+        told.dedup();
+        assert!(told.len() > 20, "{told:?}");
     }
 
     #[test]

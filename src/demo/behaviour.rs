@@ -94,6 +94,9 @@ pub struct Script {
     pub fault: Fault,
     /// Share of requests that the fault hits.
     pub fault_rate: f64,
+    /// Answers say that parts of their prompts came out of a cache or went into one, and that parts of what they generated
+    /// were reasoning, each answer other parts.
+    pub caches: bool,
     /// Streams stand still after this many tokens until [`super::ModelServer::release`].
     pub hold_after: Option<usize>,
 }
@@ -118,6 +121,7 @@ impl Default for Script {
             harm_rate: 0.0,
             fault: Fault::None,
             fault_rate: 1.0,
+            caches: false,
             hold_after: None,
         }
     }

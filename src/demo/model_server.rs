@@ -383,7 +383,15 @@ async fn model(
 ) -> Result<Response<Tracked<Body>>, Broken> {
     let created = shared.clock.wall().0 / 1_000;
     let number = ticket.number();
-    let reply = Reply { version: script.version.clone(), number, created, asked, tokens: draw.tokens, fate: draw.fate };
+    let reply = Reply {
+        version: script.version.clone(),
+        number,
+        created,
+        asked,
+        tokens: draw.tokens,
+        fate: draw.fate,
+        caches: script.caches,
+    };
     if let Fate::Error(status) = draw.fate {
         tokio::time::sleep(draw.latency).await;
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -15,7 +15,7 @@ pub struct Seen {
     pub requests: u64,
     /// Billionths of a dollar.
     pub cost_nano: u64,
-    /// Tokens, in and out, before `since`.
+    /// Tokens of every kind before `since`.
     tokens: u64,
     /// The recorder's count when this process (or the release) began to count.
     since: u64,
@@ -45,13 +45,13 @@ impl Seen {
     /// Of a release that begins.
     #[must_use]
     pub fn new(canary: &Recorder) -> Self {
-        Self { since: tokens(canary), ..Self::default() }
+        Self { since: canary.tokens_all(), ..Self::default() }
     }
 
-    /// Tokens, in and out.
+    /// Tokens of every kind: input (fresh, read from or written into a cache) and output.
     #[must_use]
     pub fn tokens(&self, canary: &Recorder) -> u64 {
-        self.tokens + tokens(canary).saturating_sub(self.since)
+        self.tokens + canary.tokens_all().saturating_sub(self.since)
     }
 
     /// The bound that is reached, if any.
@@ -106,13 +106,8 @@ impl Seen {
         let mut number = || words.next()?.parse().ok();
         let (requests, cost_nano, kept) = (number()?, number()?, number()?);
         let users = Distinct::parse(words.next()?)?;
-        Some(Self { users, requests, cost_nano, tokens: kept, since: tokens(canary) })
+        Some(Self { users, requests, cost_nano, tokens: kept, since: canary.tokens_all() })
     }
-}
-
-fn tokens(canary: &Recorder) -> u64 {
-    let [input, output, ..] = canary.tokens();
-    input + output
 }
 
 /// The verdict under a spent budget: nothing advances, whatever is proven.
@@ -134,7 +129,7 @@ pub fn held(verdict: Verdict, spent: Option<&Spent>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{Observation, Recorders};
+    use crate::measure::{Answer, Observation, Recorders};
     use crate::names::{Arm, RolloutName, VersionName};
 
     fn recorder() -> std::sync::Arc<Recorder> {
@@ -143,7 +138,8 @@ mod tests {
     }
 
     fn generate(canary: &Recorder, input: u64, output: u64) {
-        canary.observe(0, &Observation { tokens: [input, output, 7, 9], ..Observation::default() });
+        let answer = Answer { tokens_all: input + output, ..Answer::default() };
+        canary.observe(0, &Observation { answer, ..Observation::default() });
     }
 
     #[test]

@@ -80,7 +80,7 @@ struct Watched {
     breaker: Breaker,
     policy: Arc<Policy>,
     weight: Weight,
-    /// Of the newest snapshot that was looked at.
+    /// Under what the newest snapshot that was looked at has exchanges remembered; `None` where it has none remembered.
     release: Option<Release>,
 }
 
@@ -186,7 +186,7 @@ impl Guard {
 
     fn watch(&mut self, rollout: &Rollout) {
         let watched = self.watched(rollout.fixed.slot, &rollout.fixed.config.policy);
-        watched.release = Some(rollout.fixed.marks.release);
+        watched.release = rollout.fixed.marks.remembers.then_some(rollout.fixed.marks.release);
         if watched.weight != rollout.split.weight {
             watched.weight = rollout.split.weight;
             watched.breaker.weight_changed(share(rollout.split.weight));

@@ -1,5 +1,6 @@
 //! Finished exchanges to numbers: recorders for people, rings for the judge, cost.
 
+pub mod answer;
 pub mod cost;
 pub mod gauges;
 pub mod memory;
@@ -12,6 +13,7 @@ pub mod sample;
 
 /// What the judge is told, for those who measure.
 pub use crate::judge::{End, Fact, Flags, Outcome};
+pub use answer::Answer;
 pub use gauges::{Gauges, Limit, Rollbacks};
 pub use memory::{Memory, SharedMemory};
 pub use observation::Observation;

@@ -1,5 +1,6 @@
 //! The facts of one finished exchange, written once.
 
+use super::answer::Answer;
 use crate::judge::Outcome;
 
 /// One finished exchange, as people count it. Times run from the arrival of the request head.
@@ -17,10 +18,8 @@ pub struct Observation {
     pub ttft_us: Option<u64>,
     /// Per output token after the first, µs.
     pub tpot_us: Option<u64>,
-    /// Input, output, cached input, reasoning.
-    pub tokens: [u64; 4],
-    /// Billionths of a dollar.
-    pub cost_nano: u64,
+    /// What the model said.
+    pub answer: Answer,
 }
 
 impl Default for Observation {
@@ -32,8 +31,7 @@ impl Default for Observation {
             ttfb_us: None,
             ttft_us: None,
             tpot_us: None,
-            tokens: [0; 4],
-            cost_nano: 0,
+            answer: Answer::default(),
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::answer::{Answer, FINISHES, Note};
 use super::observation::Observation;
 use crate::judge::Outcome;
 use crate::names::{Arm, RolloutName, VersionName};
@@ -79,7 +80,7 @@ impl HistogramSums {
 /// Status classes: none, 1xx … 5xx.
 pub const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Kinds of tokens, in the order of the counters.
-pub const TOKEN_TYPES: [&str; 4] = ["input", "output", "cached_input", "reasoning"];
+pub const TOKEN_TYPES: [&str; 5] = ["input", "output", "cached_input", "reasoning", "cache_write"];
 
 /// One worker's shard of a slot.
 #[derive(Debug, Default)]
@@ -92,7 +93,10 @@ struct Shard {
     ttft: Histogram,
     tpot: Histogram,
     tokens: [AtomicU64; TOKEN_TYPES.len()],
+    tokens_all: AtomicU64,
     cost_nano: AtomicU64,
+    finishes: [AtomicU64; FINISHES.len()],
+    notes: [AtomicU64; Note::ALL.len()],
 }
 
 /// The counters of one rollout, version and arm.
@@ -135,6 +139,10 @@ pub struct Sums {
     pub tokens: [u64; TOKEN_TYPES.len()],
     /// Billionths of a dollar.
     pub cost_nano: u64,
+    /// Answers by why they ended: [`FINISHES`].
+    pub finishes: [u64; FINISHES.len()],
+    /// Answers by what was noted: [`Note::ALL`].
+    pub notes: [u64; Note::ALL.len()],
 }
 
 impl Recorder {
@@ -171,32 +179,36 @@ impl Recorder {
                 histogram.record(us);
             }
         }
-        self.spend(worker, seen.tokens, seen.cost_nano);
+        self.answered(worker, &seen.answer);
     }
 
-    /// Counts what an answer took of tokens, by [`TOKEN_TYPES`], and of money, 10⁻⁹ dollars.
-    pub fn spend(&self, worker: usize, tokens: [u64; TOKEN_TYPES.len()], cost_nano: u64) {
+    /// Counts what an answer said and took, of whichever arm the exchange was.
+    pub fn answered(&self, worker: usize, answer: &Answer) {
         let Some(shard) = self.shards.get(worker) else { return };
-        for (count, tokens) in shard.tokens.iter().zip(tokens) {
+        for (count, tokens) in shard.tokens.iter().zip(answer.tokens) {
             if tokens != 0 {
                 add(count, tokens);
             }
         }
-        if cost_nano != 0 {
-            add(&shard.cost_nano, cost_nano);
+        if answer.tokens_all != 0 {
+            add(&shard.tokens_all, answer.tokens_all);
+        }
+        if answer.cost_nano != 0 {
+            add(&shard.cost_nano, answer.cost_nano);
+        }
+        if let Some(count) = answer.finish.and_then(|at| shard.finishes.get(at)) {
+            add(count, 1);
+        }
+        if answer.notes != 0 {
+            let noted = shard.notes.iter().enumerate().filter(|(bit, _)| answer.notes & 1 << bit != 0);
+            noted.for_each(|(_, count)| add(count, 1));
         }
     }
 
-    /// Tokens alone, by [`TOKEN_TYPES`].
+    /// Tokens of every kind, each counted once.
     #[must_use]
-    pub fn tokens(&self) -> [u64; TOKEN_TYPES.len()] {
-        let mut sums = [0; TOKEN_TYPES.len()];
-        for shard in &self.shards {
-            for (to, from) in sums.iter_mut().zip(&shard.tokens) {
-                *to += from.load(Ordering::Relaxed);
-            }
-        }
-        sums
+    pub fn tokens_all(&self) -> u64 {
+        self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(shard.tokens_all.load(Ordering::Relaxed)))
     }
 
     /// Adds up what all workers counted.
@@ -218,6 +230,10 @@ impl Recorder {
                 *to += from.load(Ordering::Relaxed);
             }
             sums.cost_nano += shard.cost_nano.load(Ordering::Relaxed);
+            let finishes = sums.finishes.iter_mut().zip(&shard.finishes);
+            for (to, from) in finishes.chain(sums.notes.iter_mut().zip(&shard.notes)) {
+                *to += from.load(Ordering::Relaxed);
+            }
         }
         sums
     }

@@ -8,7 +8,7 @@ use super::access;
 use super::asking::{self, Asking};
 use super::sampling::Sampling;
 use super::worker::{Routed, Worker};
-use crate::measure::{End, Fact, Flags, Mark, Observation, Outcome, Recorder, cost};
+use crate::measure::{Answer, End, Fact, Flags, Mark, Observation, Outcome, Recorder, cost};
 use crate::names::{Arm, Mono, Wall};
 use crate::split::{Choice, UnitKey};
 use crate::wire::history::Turn;
@@ -221,8 +221,7 @@ impl Exchange {
         let cost_nano = cost::cost_nano(answered.prices.as_ref(), facts);
         let ttft_us = facts.first_token_at.filter(|_| own).map(us);
         let tpot_us = facts.tpot_ns().filter(|_| own).map(|ns| ns / 1_000);
-        let tokens = [facts.tokens_in, facts.tokens_out, facts.tokens_cached, facts.tokens_reasoning]
-            .map(Option::unwrap_or_default);
+        let answer = Answer::of(facts, cost_nano);
         let observation = Observation {
             outcome,
             status: self.status.map(|s| s.as_u16()),
@@ -230,14 +229,13 @@ impl Exchange {
             ttfb_us: self.head_at.map(us),
             ttft_us,
             tpot_us,
-            tokens: if own { tokens } else { Default::default() },
-            cost_nano: cost_nano.filter(|_| own).unwrap_or(0),
+            answer: if own { answer } else { Answer::default() },
         };
         let recorder: &Recorder = &target.recorder;
         recorder.observe(self.worker.index, &observation);
         recorder.end(self.worker.index);
         if !own {
-            answered.recorder.spend(self.worker.index, tokens, cost_nano.unwrap_or(0));
+            answered.recorder.answered(self.worker.index, &answer);
         }
         self.note_answer(outcome, now);
         if let Some(sampling) = self.sampling.take() {

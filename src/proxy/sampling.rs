@@ -68,8 +68,8 @@ impl Sampling {
             status: seen.status,
             total_ms: seen.total_us as f64 / 1e3,
             ttft_ms: seen.ttft_us.map(|us| us as f64 / 1e3),
-            tokens: [seen.tokens[0], seen.tokens[1]],
-            cost_usd: seen.cost_nano as f64 / 1e9,
+            tokens: [seen.answer.tokens[0], seen.answer.tokens[1]],
+            cost_usd: seen.answer.cost_nano as f64 / 1e9,
             request: kept_text(terms, &self.request.0, self.request.1),
             answer: kept_text(terms, &answer, full),
         });

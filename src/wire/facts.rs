@@ -188,6 +188,16 @@ impl Facts {
         }
     }
 
+    /// Tokens of every kind, each counted once: input, fresh or read from or written into a cache, and output.
+    #[must_use]
+    pub fn tokens_all(&self) -> u64 {
+        let input = match self.dialect {
+            Dialect::Messages | Dialect::Converse => [self.tokens_in, self.tokens_cached, self.tokens_cache_written],
+            _ => [self.tokens_in, None, None],
+        };
+        input.into_iter().chain([self.tokens_out]).flatten().fold(0, u64::saturating_add)
+    }
+
     /// Time per output token after the first, in nanoseconds: (last − first) / (tokens − 1). `None` below two tokens.
     #[must_use]
     pub fn tpot_ns(&self) -> Option<u64> {
@@ -247,5 +257,8 @@ mod tests {
         let anthropic =
             Facts { dialect: Dialect::Messages, tokens_in: Some(40), tokens_cached: Some(60), ..Facts::default() };
         assert_eq!(openai.tokens_in_fresh(), anthropic.tokens_in_fresh());
+        let written = Facts { tokens_cache_written: Some(5), tokens_out: Some(3), ..anthropic };
+        assert_eq!((openai.tokens_all(), anthropic.tokens_all(), written.tokens_all()), (100, 100, 108));
+        assert_eq!(Facts::default().tokens_all(), 0);
     }
 }

@@ -167,3 +167,32 @@ fn scores_of_every_name_reach_their_gates_and_each_knows_its_worse_side() {
     let expect = [(Some(0.0), Some(25.0)), (Some(0.0), Some(1.0)), (Some(1.0), Some(0.0)), (Some(0.0), Some(1.0))];
     eventually(&format!("all four are shown: {:?}", shown()), || shown() == expect);
 }
+
+#[test]
+fn without_feedback_neither_request_ids_nor_units_are_remembered() {
+    for (keys, accepted) in [("", 2), ("feedback = false", 0)] {
+        let (_a, _b, proxy) = start("", keys, "");
+        let [canary, stable] = two(&proxy);
+        ask(&proxy, &canary, "x-request-id: order-4712\r\n");
+        proxy.until_metric("serin_requests_in_flight", &[], 0.0);
+        let by_id = json!({"request_id": "order-4712", "metric": "quality", "value": 0.8});
+        let by_unit = json!({"unit": stable, "rollout": "chat", "metric": "quality", "value": 0.8});
+        if accepted > 0 {
+            until_scored(&proxy, &by_id);
+            until_scored(&proxy, &by_unit);
+        } else {
+            // The guard has drained the rings twice by the time the judge has shown two turns.
+            let turns = || proxy.metric("serin_evaluator_heartbeat_timestamp_seconds", &[]);
+            let before = turns();
+            eventually("two turns of the evaluator", || turns() > before + 0.4);
+            for item in [by_id, by_unit] {
+                let told = score(&proxy, item);
+                assert_eq!(
+                    (&told["accepted"], told["rejected"].as_array().map(Vec::len)),
+                    (&json!(0), Some(1)),
+                    "{told}"
+                );
+            }
+        }
+    }
+}

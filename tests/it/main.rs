@@ -18,6 +18,7 @@ mod http2;
 mod interim;
 mod limits;
 mod mutual_tls;
+mod notes;
 mod proxy_protocol;
 mod queries;
 mod reading;

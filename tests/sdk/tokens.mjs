@@ -14,8 +14,31 @@ const url = process.env.SERIN_URL;
 const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: "sk-test", maxRetries: 0, timeout: 60_000 });
 const anthropic = new Anthropic({ baseURL: url, apiKey: "sk-test", maxRetries: 0, timeout: 60_000 });
 
-const ofChat = (usage) => [usage.prompt_tokens, usage.completion_tokens];
-const ofOthers = (usage) => [usage.input_tokens, usage.output_tokens];
+const kinds = ["input", "output", "cached_input", "reasoning", "cache_write", "fresh"];
+const ofChat = ({ prompt_tokens: input, completion_tokens: output, prompt_tokens_details: more, completion_tokens_details: less }) => [
+  input,
+  output,
+  more.cached_tokens,
+  less.reasoning_tokens,
+  0,
+  input - more.cached_tokens,
+];
+const ofResponses = ({ input_tokens: input, output_tokens: output, input_tokens_details: more, output_tokens_details: less }) => [
+  input,
+  output,
+  more.cached_tokens,
+  less.reasoning_tokens,
+  0,
+  input - more.cached_tokens,
+];
+const ofClaude = ({ input_tokens: input, output_tokens: output, cache_read_input_tokens: read, cache_creation_input_tokens: written }) => [
+  input,
+  output,
+  read,
+  0,
+  written,
+  input,
+];
 
 const ways = [
   async (messages, most, options) =>
@@ -27,32 +50,31 @@ const ways = [
     return ofChat(usage);
   },
   async (input, most, options) =>
-    ofOthers((await openai.responses.create({ model: "any", input, max_output_tokens: most }, options)).usage),
+    ofResponses((await openai.responses.create({ model: "any", input, max_output_tokens: most }, options)).usage),
   async (input, most, options) => {
     let usage;
     const body = { model: "any", input, max_output_tokens: most, stream: true };
     for await (const event of await openai.responses.create(body, options)) usage = event.response?.usage ?? usage;
-    return ofOthers(usage);
+    return ofResponses(usage);
   },
   async (messages, most, options) =>
-    ofOthers((await anthropic.messages.create({ model: "any", messages, max_tokens: most }, options)).usage),
+    ofClaude((await anthropic.messages.create({ model: "any", messages, max_tokens: most }, options)).usage),
   async (messages, most, options) => {
     const stream = anthropic.messages.stream({ model: "any", messages, max_tokens: most }, options);
-    return ofOthers((await stream.finalMessage()).usage);
+    return ofClaude((await stream.finalMessage()).usage);
   },
 ];
 
 let next = 0;
-const total = { answers: 0, input: 0, output: 0 };
+const total = Object.fromEntries(["answers", ...kinds].map((kind) => [kind, 0]));
 async function worker() {
   while (next < Number(count)) {
     const index = next++;
     const messages = [{ role: "user", content: "word ".repeat(1 + (index % 17)) }];
     const options = { headers: { "x-user-id": `node-${index % 97}` } };
-    const [input, output] = await ways[index % ways.length](messages, 1 + (index % 13), options);
+    const counted = await ways[index % ways.length](messages, 1 + (index % 13), options);
     total.answers += 1;
-    total.input += input;
-    total.output += output;
+    kinds.forEach((kind, at) => (total[kind] += counted[at]));
   }
 }
 await Promise.all(Array.from({ length: 16 }, worker));

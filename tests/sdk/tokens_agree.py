@@ -14,7 +14,8 @@ from pathlib import Path
 
 ADMIN = os.environ["SERIN_ADMIN"]
 ANSWERS = int(os.environ.get("SERIN_ANSWERS", "1200"))
-INPUT_USD, OUTPUT_USD = 0.4e-6, 1.6e-6  # the prices of with_serin.py
+KINDS = ("input", "output", "cached_input", "reasoning", "cache_write")
+PRICES_NANO = {"fresh": 400, "cached_input": 100, "cache_write": 500, "output": 1600}  # those of with_serin.py, 10^-9 dollars a token
 HERE = Path(__file__).parent
 
 
@@ -25,8 +26,7 @@ def metrics() -> dict[str, float]:
     wanted = {
         "answers": r'serin_requests_total\{.*outcome="success"',
         "all": r"serin_requests_total\{",
-        "input": r'serin_tokens_total\{.*type="input"',
-        "output": r'serin_tokens_total\{.*type="output"',
+        **{kind: rf'serin_tokens_total\{{.*type="{kind}"' for kind in KINDS},
         "cost": r"serin_cost_usd_total\{",
         "canary": r'serin_tokens_total\{.*arm="canary".*type="output"',
     }
@@ -55,7 +55,7 @@ def main() -> int:
         print(f"an SDK failed: {[process.returncode for process in running]} {outputs}")
         return 1
     told = [json.loads(output) for output in outputs]
-    expect = {name: sum(part[name] for part in told) for name in ("answers", "input", "output")}
+    expect = {name: sum(part[name] for part in told) for name in ("answers", "fresh", *KINDS)}
     until = time.monotonic() + 10
     while True:
         now = metrics()
@@ -63,13 +63,13 @@ def main() -> int:
         if counted["all"] >= expect["answers"] or time.monotonic() > until:
             break
         time.sleep(0.05)
-    cost = expect["input"] * INPUT_USD + expect["output"] * OUTPUT_USD
-    same = all(counted[name] == expect[name] for name in expect) and abs(counted["cost"] - cost) < 1e-9
-    print(f"SDKs: {expect}, {cost:.9f} USD; serin: {counted}")
-    if not same or counted["canary"] == 0:
+    cost_nano = sum(expect[kind] * price for kind, price in PRICES_NANO.items())
+    same = all(counted[name] == expect[name] for name in ("answers", *KINDS)) and round(counted["cost"] * 1e9) == cost_nano
+    print(f"SDKs: {expect}, {cost_nano} billionths of a dollar; serin: {counted}")
+    if not same or counted["canary"] == 0 or any(expect[kind] == 0 for kind in expect):
         print("they do not agree")
         return 1
-    print(f"{'; '.join(part['sdk'] for part in told)}: {expect['answers']} answers, tokens and cost equal to the token")
+    print(f"{'; '.join(part['sdk'] for part in told)}: {expect['answers']} answers, tokens of five kinds and cost equal to the token")
     return 0
 
 

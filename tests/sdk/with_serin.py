@@ -31,7 +31,7 @@ format = "json"
 [rollouts.chat]
 unit = ["header:x-user-id"]
 weight = 0.0
-prices = {{ input = 0.4, cached_input = 0.1, output = 1.6, per = "1M" }}
+prices = {{ input = 0.4, cached_input = 0.1, cache_write = 0.5, output = 1.6, per = "1M" }}
 # A plain split: what is tested here is whose version is whose, not the judge.
 [rollouts.chat.evaluator]
 enabled = false
@@ -113,7 +113,7 @@ def main() -> int:
             models = []
             for version in ("model-a", "model-b"):
                 model = subprocess.Popen(
-                    [model_server, version], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                    [model_server, version, "--caches"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
                 )
                 started.append(model)
                 models.append(model.stdout.readline().strip())
