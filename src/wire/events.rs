@@ -75,7 +75,8 @@ impl Events {
         {
             seen.event(*protocol, event, now);
         }
-        let mut tally = self.seen.tally;
+        let Seen { mut tally, mut echo, .. } = self.seen;
+        gemini::settle(&mut tally, &mut echo);
         tally.facts.done = tally.ended;
         match tally.facts.dialect {
             Dialect::Unknown => tally.facts.streamed = true,
@@ -109,7 +110,7 @@ impl Seen {
             Dialect::Responses => openai::responses_event(&mut self.tally, event, now),
             Dialect::Messages => anthropic::event(&mut self.tally, &mut self.blocks, event, now),
             Dialect::Mcp => mcp::event(&mut self.tally, event),
-            Dialect::Gemini => gemini::event(&mut self.tally, event, now),
+            Dialect::Gemini => gemini::event(&mut self.tally, &mut self.echo, event, now),
             Dialect::Unknown | Dialect::Embeddings | Dialect::Converse => (),
         }
         if self.tally.facts.dialect != Dialect::Unknown {

@@ -4,6 +4,7 @@
 //! whole when a chunk says why a candidate finished, or that the prompt was blocked. Thoughts are counted apart from the
 //! candidates' tokens there; here they are part of the output, as everywhere.
 
+use super::echo::{Echo, Said};
 use super::facts::Finish;
 use super::scan::{self, Fault};
 use super::sse::{Event, Piece};
@@ -11,19 +12,39 @@ use super::tally::Tally;
 use crate::names::Mono;
 
 /// Takes an event of a stream in.
-pub(crate) fn event(tally: &mut Tally, event: Event<'_>, now: Mono) {
+pub(crate) fn event(tally: &mut Tally, echo: &mut Echo, event: Event<'_>, now: Mono) {
     match event.data {
         Piece::Whole(b"") => (),
         Piece::Whole(data) => {
-            if chunk(tally, data) == Ok(true) {
-                tally.facts.token(now);
+            if let Some(heard) = echo.heard(data)
+                && heard.rest.is_none_or(|rest| echo.counts_on(rest))
+            {
+                tally.said(heard.said, heard.text);
+                return tally.facts.token(now);
+            }
+            settle(tally, echo);
+            if let Ok(told) = chunk(tally, data) {
+                if let Some((at, said)) = told.only {
+                    echo.learn_counting(data, at, said, told.count);
+                }
+                if told.token {
+                    tally.facts.token(now);
+                }
             }
         }
         Piece::Ends(_, tail) => {
+            settle(tally, echo);
             tally.filled = true;
             tally.facts.token(now);
             ends(tally, tail);
         }
+    }
+}
+
+/// Reads the usage that the last echo told.
+pub(crate) fn settle(tally: &mut Tally, echo: &mut Echo) {
+    if let Some(counted) = echo.counted() {
+        usage(tally, scan::leading_value(counted));
     }
 }
 
@@ -42,8 +63,19 @@ pub(crate) fn ends(tally: &mut Tally, tail: &[u8]) {
     finish(tally, scan::after_last_key(tail, b"\"finishReason\"").and_then(scan::leading_value));
 }
 
-/// Reads one response object. Says whether it carries generated tokens.
-fn chunk(tally: &mut Tally, data: &[u8]) -> Result<bool, Fault> {
+/// What one response object is about.
+#[derive(Default)]
+struct Told {
+    /// It carries generated tokens.
+    token: bool,
+    /// Beside its usage it says one text and nothing else: where that begins (after its quote), and what it is.
+    only: Option<(usize, Said)>,
+    /// Where its usage begins.
+    count: Option<usize>,
+}
+
+/// Reads one response object.
+fn chunk(tally: &mut Tally, data: &[u8]) -> Result<Told, Fault> {
     let [candidates, used, feedback, error] =
         scan::fields(data, &["candidates", "usageMetadata", "promptFeedback", "error"])?;
     if error.is_some() {
@@ -56,32 +88,49 @@ fn chunk(tally: &mut Tally, data: &[u8]) -> Result<bool, Fault> {
         tally.ended = true;
     }
     tally.answer |= candidates.is_some();
-    let mut token = false;
+    let place = |inside: &str| inside.as_ptr().addr().checked_sub(data.as_ptr().addr());
+    let mut told = Told { count: used.and_then(place), ..Told::default() };
+    let (mut all, mut plain) = (0, error.is_none() && feedback.is_none());
     scan::elements(candidates, |candidate| {
         let [content, reason, index] = scan::inner(Some(candidate), &["content", "finishReason", "index"]);
         let [parts] = scan::inner(content, &["parts"]);
-        scan::elements(parts, |one| token |= part(tally, scan::count(index).unwrap_or(0), one));
+        scan::elements(parts, |one| {
+            let candidate = scan::count(index).unwrap_or(0);
+            let (token, text) = part(tally, candidate, one);
+            told.token |= token;
+            told.only = text.and_then(|(text, thought)| {
+                Some((place(text)?, if thought { Said::Thought } else { Said::Answer(candidate) }))
+            });
+            all += 1;
+        });
+        plain &= reason.is_none();
         finish(tally, reason);
     });
-    Ok(token)
+    told.only = told.only.filter(|_| plain && all == 1);
+    Ok(told)
 }
 
-/// Takes a part of a candidate's content in. Says whether it is generated.
-fn part(tally: &mut Tally, candidate: u64, part: &str) -> bool {
+/// Takes a part of a candidate's content in. Says whether it is generated, and if it is a text, the raw inside of that and
+/// whether it is a thought.
+fn part<'a>(tally: &mut Tally, candidate: u64, part: &'a str) -> (bool, Option<(&'a str, bool)>) {
     let [text, thought, call] = scan::inner(Some(part), &["text", "thought", "functionCall"]);
     if call.is_some() {
         tally.call(); // its arguments are an object of the answer itself: JSON if that is
-        return true;
+        return (true, None);
     }
     let Some(text) = scan::text(text) else {
         tally.filled = true; // a picture, code, or what is yet to be invented
-        return true;
+        return (true, None);
     };
-    if thought != Some("true") && !text.is_empty() {
+    if text.is_empty() {
+        return (false, None);
+    }
+    let thought = thought == Some("true");
+    if !thought {
         tally.filled = true;
         tally.text(candidate, Some(text.as_bytes()));
     }
-    !text.is_empty()
+    (true, Some((text, thought)))
 }
 
 fn finish(tally: &mut Tally, reason: Option<&str>) {

@@ -6,7 +6,7 @@
 //! Every reader is bounded in memory, never panics, and stays silent on what it does not understand.
 //!
 //! `reader` decides what to look with; `sse` splits streams, `document` collects documents, `decode` unpacks gzip, br and
-//! zstd; `openai`, `anthropic`, `gemini`, `bedrock` and `mcp` know the dialects; `scan` looks into JSON; `echo` spares looking twice; `tally` keeps
+//! zstd; `openai`, `anthropic`, `gemini`, `bedrock` and `mcp` know the dialects; `scan` looks into JSON, `walk` through what was checked; `echo` spares looking twice; `tally` keeps
 //! what was found. Of requests, `schema` reads the shape that an answer is to have, `history` recognises a conversation that is
 //! asked again, and `edit` puts other values into a body as it passes: those that `rewrite` chooses for a version.
 
@@ -34,6 +34,7 @@ pub mod schema;
 mod script;
 mod sse;
 mod tally;
+mod walk;
 
 pub use facts::{Dialect, Ending, Facts, Finish, Protocol};
 pub use reader::Reader;

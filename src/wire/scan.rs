@@ -9,8 +9,10 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use memchr::memmem::{self, Finder};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use super::walk;
 
 /// Why a document could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,15 +168,14 @@ pub(crate) fn fields<'a, const N: usize>(
 
 /// [`fields`] of a value that was already cut out of checked JSON; nothing when it is no object.
 pub(crate) fn inner<'a, const N: usize>(json: Option<&'a str>, names: &[&'static str; N]) -> [Option<&'a str>; N] {
-    let Some(json) = json.filter(|text| text.starts_with('{')) else { return [None; N] };
-    serde_json::Deserializer::from_str(json).deserialize_map(Fields { names }).unwrap_or([None; N])
+    json.map_or([None; N], |json| walk::fields(json, names))
 }
 
 /// Calls `each` for the raw elements of an array; nothing when it is none.
 pub(crate) fn elements<'a>(json: Option<&'a str>, each: impl FnMut(&'a str)) {
-    let Some(json) = json.filter(|text| text.starts_with('[')) else { return };
-    // Cut out of checked JSON: no error is left to be met.
-    let _checked: Result<(), serde_json::Error> = serde_json::Deserializer::from_str(json).deserialize_seq(Each(each));
+    if let Some(json) = json {
+        walk::elements(json, each);
+    }
 }
 
 /// Whether a raw value says something: a string, array or object that is not empty.
@@ -246,23 +247,6 @@ impl Visitor<'_> for Name<'_> {
 
     fn visit_str<E>(self, key: &str) -> Result<usize, E> {
         Ok(self.0.iter().position(|name| *name == key).unwrap_or(self.0.len()))
-    }
-}
-
-struct Each<F>(F);
-
-impl<'a, F: FnMut(&'a str)> Visitor<'a> for Each<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(mut self, mut array: A) -> Result<(), A::Error> {
-        while let Some(raw) = array.next_element::<&'a RawValue>()? {
-            (self.0)(raw.get());
-        }
-        Ok(())
     }
 }
 

@@ -83,11 +83,13 @@ fn events() {
     let padded = "data: {\"id\":\"chatcmpl-9zK3\",\"object\":\"chat.completion.chunk\",\"created\":1732190000,\"model\":\"gpt-large-0711\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" tok{n}\"},\"logprobs\":null,\"finish_reason\":null}],\"obfuscation\":\"{n}a\"}\n\n";
     let messages = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" tok{n}\"}}\n\n";
     let gemini = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\" tok{n}\"}],\"role\":\"model\"},\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":30},\"modelVersion\":\"gemini-x\"}\n\n";
+    let counting = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\" tok{n}\"}],\"role\":\"model\"},\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":30,\"candidatesTokenCount\":{n},\"totalTokenCount\":1{n}},\"modelVersion\":\"gemini-x\"}\n\n";
     for (what, path, event) in [
         ("chat", "/v1/chat/completions", chat),
         ("chat, padded", "/v1/chat/completions", padded),
         ("messages", "/v1/messages", messages),
         ("gemini", "/v1beta/models/x:streamGenerateContent", gemini),
+        ("gemini, counting", "/v1beta/models/x:streamGenerateContent", counting),
     ] {
         let (upstream, say) = streaming(event);
         let proxy = twice(upstream.addr, "auto");
