@@ -19,6 +19,7 @@ mod interim;
 mod limits;
 mod mutual_tls;
 mod notes;
+mod packed;
 mod proxy_protocol;
 mod queries;
 mod reading;
