@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serin::demo::behaviour::{Draw, Fate};
 use serin::demo::dice::Dice;
+use serin::demo::script::Expected;
 use serin::demo::script::{CANARY, HISTORY, RATE, STABLE, Since, USERS};
 use serin::demo::users::{cumulative_activity, pick};
 use serin::demo::{SCENARIOS, Scenario};
@@ -98,8 +99,22 @@ fn stage_of(plan: &Plan, index: usize) -> Stage {
     Stage { weight: weight / 100.0, residence, samples: plan.stages[index].samples }
 }
 
-/// How a rehearsal ended: the phase, the judge's words, and when.
-fn rehearse(scenario: Scenario, seed: u64) -> (&'static str, String, Duration) {
+/// How a rehearsal ended.
+struct Ended {
+    phase: &'static str,
+    /// The rule that rolled back; empty where none did.
+    rule: String,
+    /// The judge's words.
+    reason: String,
+    /// Since the users began to talk.
+    spent: Duration,
+    /// Since the canary began to misbehave under traffic.
+    from_onset: Duration,
+    /// Since the first violation was known.
+    from_harm: Option<Duration>,
+}
+
+fn rehearse(scenario: Scenario, seed: u64) -> Ended {
     let config = scenario.config("http://127.0.0.1:1", "http://127.0.0.1:2", seed);
     let config = serin::config::parse(&config, scenario.name, &|_| None).unwrap();
     let rollout = &config.rollouts[0];
@@ -115,6 +130,7 @@ fn rehearse(scenario: Scenario, seed: u64) -> (&'static str, String, Duration) {
     let mut fallen = scenario.since == Since::Start;
     let mut last = String::new();
     let mut now = Mono(0);
+    let (mut onset, mut harmed) = (None, None);
     while now.since(Mono(0)) < AT_MOST {
         now = now.plus(TICK);
         let weight = stage.map_or(0.0, |index| stage_of(&plan, index).weight);
@@ -135,12 +151,27 @@ fn rehearse(scenario: Scenario, seed: u64) -> (&'static str, String, Duration) {
         }
         for fact in agenda.until(now) {
             judge.observe(&fact);
+            if matches!(fact, Fact::Score { metric: Metric::Safety, .. }) {
+                harmed = harmed.or(Some(fact.known()));
+            }
+        }
+        if fallen && stage.is_some() {
+            onset.get_or_insert(now);
         }
         let verdict = judge.tick(now);
         let spent = now.since(Mono(0));
         last = verdict.reason().to_owned();
+        let since = |at: Option<Mono>| at.map(|at| now.since(at));
+        let end = |phase, rule: &str, reason: &str| Ended {
+            phase,
+            rule: rule.to_owned(),
+            reason: reason.to_owned(),
+            spent,
+            from_onset: since(onset).unwrap_or_default(),
+            from_harm: since(harmed),
+        };
         let next = match (stage, &verdict) {
-            (_, Verdict::Rollback { rule, reason }) => return ("rolled_back", format!("{rule}: {reason}"), spent),
+            (_, Verdict::Rollback { rule, reason }) => return end("rolled_back", rule, reason),
             (None, _) => (spent >= HISTORY).then_some(0),
             (Some(index), Verdict::Advance { .. }) if now.since(entered) >= stage_of(&plan, index).residence => {
                 Some(index + 1)
@@ -149,7 +180,7 @@ fn rehearse(scenario: Scenario, seed: u64) -> (&'static str, String, Duration) {
         };
         if let Some(index) = next {
             if index == plan.stages.len() {
-                return ("completed", last, spent);
+                return end("completed", "", &last);
             }
             judge.enter_stage(stage_of(&plan, index), now);
             (stage, entered) = (Some(index), now);
@@ -158,16 +189,38 @@ fn rehearse(scenario: Scenario, seed: u64) -> (&'static str, String, Duration) {
             fallen |= stage_of(&plan, index).weight * 100.0 >= percent;
         }
     }
-    ("stuck", format!("stage {stage:?}: {last}"), AT_MOST)
+    Ended {
+        phase: "stuck",
+        rule: String::new(),
+        reason: format!("stage {stage:?}: {last}"),
+        spent: AT_MOST,
+        from_onset: AT_MOST,
+        from_harm: None,
+    }
 }
 
-fn check(name: &str, seeds: std::ops::Range<u64>) {
+/// The scenario's own gate must be the one that is named, and within the time that the method is to reach for such a fault at
+/// twenty requests a second (evaluator.md, section 9); the demo has more of them.
+fn check(name: &str, seeds: std::ops::Range<u64>, delay_s: u64) {
     let scenario = SCENARIOS.into_iter().find(|scenario| scenario.name == name).unwrap();
     let mut faults = Vec::new();
     for seed in seeds {
-        let (phase, reason, spent) = rehearse(scenario, seed);
-        if !scenario.expected.is_met(phase, &reason) {
-            faults.push(format!("seed {seed}: {phase} after {:.1} s: {reason}", spent.as_secs_f64()));
+        let end = rehearse(scenario, seed);
+        let named = match scenario.expected {
+            Expected::Completed => end.phase == "completed",
+            Expected::RolledBack(gates) => {
+                end.phase == "rolled_back" && gates.contains(&end.rule.split('/').next().unwrap_or_default())
+            }
+        };
+        let in_time = end.phase == "completed" || end.from_onset <= Duration::from_secs(delay_s);
+        // What is known is acted on in the tick in which it is.
+        let at_once = name != "safety" || end.from_harm.is_some_and(|delay| delay <= TICK);
+        if !named || !in_time || !at_once {
+            let [spent, onset] = [end.spent, end.from_onset].map(|time| time.as_secs_f64());
+            faults.push(format!(
+                "seed {seed}: {} by {:?} after {spent:.1} s, {onset:.1} s from the onset: {}",
+                end.phase, end.rule, end.reason
+            ));
         }
     }
     assert!(faults.is_empty(), "{name} must end {}:\n  {}", scenario.expected, faults.join("\n  "));
@@ -175,35 +228,35 @@ fn check(name: &str, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn a_good_canary_is_promoted() {
-    check("good", 0..10);
+    check("good", 0..10, 0);
 }
 
 #[test]
 fn errors_are_rolled_back() {
-    check("errors", 0..10);
+    check("errors", 0..10, 15);
 }
 
 #[test]
 fn slowness_is_rolled_back() {
-    check("latency", 0..10);
+    check("latency", 0..10, 60);
 }
 
 #[test]
 fn low_scores_are_rolled_back() {
-    check("quality", 0..10);
+    check("quality", 0..10, 265);
 }
 
 #[test]
 fn high_cost_is_rolled_back() {
-    check("cost", 0..10);
+    check("cost", 0..10, 126);
 }
 
 #[test]
 fn cut_streams_are_rolled_back() {
-    check("cut-streams", 0..10);
+    check("cut-streams", 0..10, 15);
 }
 
 #[test]
 fn one_harm_is_rolled_back() {
-    check("safety", 0..10);
+    check("safety", 0..10, 60);
 }

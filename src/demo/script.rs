@@ -1,6 +1,5 @@
 //! The scenarios of the demo: what the canary does and since when, under which policy, and which verdict must come.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::behaviour::{Script, Spread};
@@ -62,7 +61,8 @@ pub enum Deed {
 pub enum Expected {
     /// All stages passed, the soak too.
     Completed,
-    /// Rolled back and latched, because of one of these gates.
+    /// Rolled back and latched, because of one of these gates: the first is what a user looks for, others say the same of a
+    /// failure that is many things at once.
     RolledBack(&'static [&'static str]),
 }
 
@@ -108,7 +108,7 @@ pub const SCENARIOS: [Scenario; 7] = [
         about: "the canary talks three times as long as stable, and bills for it",
         since: Since::Start,
         deed: Deed::Dearer(3.0),
-        expected: Expected::RolledBack(&["cost_mean", "tokens_out_mean"]),
+        expected: Expected::RolledBack(&["cost_mean"]),
         gates: "[rollouts.demo.gates.cost_mean]\nrollback = \"+60%\"\npromote = \"+20%\"\n",
     },
     Scenario {
@@ -116,8 +116,9 @@ pub const SCENARIOS: [Scenario; 7] = [
         about: "from the second stage on a quarter of the canary's streams end in mid-sentence, with status 200",
         since: Since::Weight(50.0),
         deed: Deed::Cuts(0.25),
-        expected: Expected::RolledBack(&["cut_stream_rate", "error_rate"]),
-        gates: "[rollouts.demo.gates.cut_stream_rate]\nrollback = \"+8pp\"\npromote = \"+2pp\"\n",
+        expected: Expected::RolledBack(&["cut_stream_rate"]),
+        // A cut stream is an error too: whoever gates both wants to read the one that says what kind.
+        gates: "[rollouts.demo.gates.cut_stream_rate]\nrollback = \"+4pp\"\npromote = \"+1pp\"\n",
     },
     Scenario {
         name: "safety",
@@ -189,7 +190,7 @@ impl Scenario {
     /// signatures).
     #[must_use]
     pub fn config(&self, stable: &str, canary: &str, seed: u64) -> String {
-        let mut text = format!(
+        format!(
             r#"# serin demo --scenario {name} --seed {seed}
 # {about}
 [admin]
@@ -238,6 +239,7 @@ alpha = 0.01
 beta = 0.05
 warm_up = "1s"
 
+{gates}
 [rollouts.{ROLLOUT}.gates.error_rate]
 rollback = "+8pp"
 promote = "+2pp"
@@ -247,11 +249,8 @@ promote = "+50%"
 "#,
             name = self.name,
             about = self.about,
-        );
-        if text.write_str(self.gates).is_err() {
-            // Writing to a string cannot fail.
-        }
-        text
+            gates = self.gates,
+        )
     }
 }
 
