@@ -56,6 +56,16 @@ fn divergences_shares_and_mixtures_are_those_of_scipy() {
 }
 
 #[test]
+fn rates_told_from_log_ratios_and_the_ratios_of_counts_are_those_of_scipy() {
+    known("rates", |of, _| {
+        let [p, q] = proportion::rates(of("bad"), of("good")).unwrap();
+        assert!((p - of("p")).abs() < 1e-6 * of("p") && (q - of("q")).abs() < 1e-6 * of("q"), "{p} {q}");
+        near(proportion::log_ratio(of("k"), of("rest"), of("p"), of("q")), of("ratio"), "log ratio");
+    });
+    assert_eq!(proportion::rates(0.1, 0.2), None);
+}
+
+#[test]
 fn evidence_about_means_is_that_of_scipy() {
     known("means", |of, _| {
         let got = mean::log_evidence(of("s"), of("v"), of("b"));

@@ -33,6 +33,9 @@ const STABLE_MOST: f64 = 0.3;
 const RUN_MOST: usize = 2_000;
 const ARRIVALS_MOST: usize = 65_536;
 const FLIGHTS_MOST: usize = 1_000_000;
+/// Of each of two or three users so many failures are evidence, though six are counted for the length of the run: they are no
+/// independent ones. (With six, one healthy canary of 300 fell to the retry storms of two users and a failure of a third.)
+const FEW_EACH: u64 = 5;
 /// A run of one user alone must have lasted this long.
 const ALONE_NS: u64 = 60_000_000_000;
 
@@ -198,13 +201,14 @@ impl Breaker {
         for (_, user) in &self.run {
             *users.entry(*user).or_default() += 1;
         }
-        let (each, least) = match users.len() {
-            1 => (u64::MAX, 30),
-            2 | 3 => (6, 12),
-            _ => (3, 8),
+        let (each, least, of_evidence) = match users.len() {
+            1 => (u64::MAX, 30, u64::MAX),
+            2 | 3 => (6, 12, FEW_EACH),
+            _ => (3, 8, 3),
         };
-        let counted: u64 = users.values().map(|failures| (*failures).min(each)).sum();
-        if counted < least || (users.len() == 1 && last - first < ALONE_NS) {
+        let count = |each: u64| users.values().map(|failures| (*failures).min(each)).sum::<u64>();
+        let counted = count(of_evidence);
+        if count(each) < least || (users.len() == 1 && last - first < ALONE_NS) {
             return None;
         }
         let repeats = self.run.len() as u64 - counted;
@@ -356,5 +360,19 @@ mod tests {
         (0..40).for_each(|i| bench.whole(1.0 + f64::from(i) * 0.5, Arm::Canary, u64::from(i > 3), 500));
         bench.stable(1.0, 20, 200);
         assert!(!bench.opens(), "two users: 4 + 6 counted");
+        // Two users in a storm, a failure of a third, and nine in flight: 13 of 22 arrivals, were six of each evidence.
+        let storms = |others: u64| {
+            let mut bench = Bench::new();
+            (0..6).for_each(|i| bench.whole(1.0 + f64::from(i) * 0.5, Arm::Canary, 1, 500));
+            (0..6).for_each(|i| bench.whole(1.1 + f64::from(i) * 0.5, Arm::Canary, 2, 500));
+            (0..others).for_each(|i| bench.whole(1.2 + i as f64 * 0.1, Arm::Canary, 3 + i, 500));
+            for i in 0..9 {
+                bench.start(1.3 + f64::from(i) * 0.1, Arm::Canary, 30);
+            }
+            bench.stable(1.0, 20, 200);
+            bench.opens()
+        };
+        assert!(!storms(1));
+        assert!(storms(9), "failures of many users are another matter");
     }
 }

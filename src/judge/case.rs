@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use crate::stats::quantile::{self, Tail};
 use crate::stats::sketch::{self, Sketch};
 
-use super::contest::{Boundary, Contest, Reading, Terms};
+use super::contest::{Boundary, Contest, Terms};
 use super::drift;
 use super::means::Means;
 use super::policy::{Direction, Margin, Metric, Rule, Stat};
+use super::reading::{Reading, Together};
 use super::users::{History, Offsets, Repeats};
 use super::verdict::Lack;
 use super::window::Bars;
@@ -259,11 +260,14 @@ impl Case {
     }
 
     /// A value that counted in stable, for the share of its tail that lies beyond the rollback margin.
-    pub(super) fn note_tail(&mut self, rule: &Rule, value: f64, ago: usize) {
+    pub(super) fn note_tail(&mut self, rule: &Rule, slot: u16, value: f64, ago: usize) {
         let Some(u) = self.u(ago) else { return };
         if is_beyond(rule, value, u) {
             self.tails[0] += 1.0;
-            self.tails[1] += f64::from(u8::from(is_beyond(rule, value, moved(u, rule.rollback))));
+            if is_beyond(rule, value, moved(u, rule.rollback)) {
+                self.tails[1] += 1.0;
+                self.history.add_far(slot);
+            }
         }
     }
 
@@ -299,7 +303,7 @@ impl Case {
     pub(super) fn rate(&mut self, exposure: Exposure, bad: bool, fault: bool) {
         let counted = bad && exposure.drawn && (!fault || self.repeats.counts(exposure.user, exposure.known));
         let Exposure { canary, slot, .. } = exposure;
-        let rho = self.offsets.of(slot);
+        let rho = self.offsets.both(slot);
         if exposure.soft
             && canary
             && let Some(limit) = &mut self.limit
@@ -330,7 +334,7 @@ impl Case {
         match lane {
             Lane::Limit => {
                 if let Some(limit) = self.limit.as_mut().filter(|_| exposure.soft && canary) {
-                    limit.add(true, slot, bad, self.offsets.of(slot));
+                    limit.add(true, slot, bad, self.offsets.both(slot));
                 }
             }
             _ if !exposure.drawn => {}
@@ -340,12 +344,12 @@ impl Case {
                 }
                 let repeat = rule.hard && bad && !self.repeats.counts(exposure.user, exposure.known);
                 if let Some(soft) = self.soft.as_mut().filter(|_| !repeat && (rule.hard || exposure.soft)) {
-                    soft.add(canary, slot, bad, self.offsets.of(slot));
+                    soft.add(canary, slot, bad, self.offsets.both(slot));
                 }
             }
             Lane::Promote => {
                 if let Some(promote) = self.promote.as_mut().filter(|_| exposure.soft) {
-                    promote.add(canary, slot, bad, self.offsets.of(slot));
+                    promote.add(canary, slot, bad, self.offsets.both(slot));
                 }
             }
         }
@@ -383,20 +387,38 @@ impl Case {
         self.unproven |= changed;
     }
 
-    /// The first of its tests that has passed its bar.
+    /// Whether its tests have passed: the windows of all of them together, and named by the one that is nearest to its bar.
     pub(super) fn failed(&self, rule: &Rule, now: u64, bars: &Bars) -> Option<(Test, Reading)> {
-        let tests = [(Test::Twin, &self.twin), (Test::Soft, &self.soft), (Test::Limit, &self.limit)];
-        let contests = tests.into_iter().filter_map(|(test, contest)| {
-            let reading = contest.as_ref()?.failed(now, bars)?;
-            Some((test, reading))
-        });
-        let means = self.means.iter().flat_map(|means| {
-            let margin = means.failed(now, bars, rule.promote).map(|reading| (Test::Soft, reading));
-            let bound =
-                rule.limit.and_then(|limit| means.beyond(now, bars, limit)).map(|reading| (Test::Limit, reading));
-            margin.into_iter().chain(bound)
-        });
-        contests.chain(means).find(|(_, reading)| self.above_floor(rule, reading))
+        self.read(rule, now, bars, true).filter(|(_, reading)| reading.headroom() > 0.0)
+    }
+
+    /// What its tests say together. `only_if_near`: nothing where they cannot have passed, which costs next to nothing to see.
+    pub(super) fn read(&self, rule: &Rule, now: u64, bars: &Bars, only_if_near: bool) -> Option<(Test, Reading)> {
+        let contests = [(Test::Twin, &self.twin), (Test::Soft, &self.soft), (Test::Limit, &self.limit)];
+        let slack = if only_if_near { f64::ln(contests.len() as f64) } else { f64::INFINITY };
+        let mut all = Together::default();
+        let mut named = None;
+        let mut add = |test: Test, together: Together| {
+            let Some(reading) = together.told().filter(|reading| !only_if_near || self.above_floor(rule, reading))
+            else {
+                return;
+            };
+            if named.is_none_or(|(_, most)| reading.headroom() > most) {
+                named = Some((test, reading.headroom()));
+            }
+            all.add(reading);
+        };
+        let contests = contests.iter().filter_map(|(test, contest)| Some((*test, contest.as_ref()?)));
+        if contests.clone().any(|(_, contest)| contest.may_pass(bars, slack)) {
+            contests.for_each(|(test, contest)| add(test, contest.read_all(now, bars, &self.offsets)));
+        }
+        if let Some(means) = &self.means {
+            add(Test::Soft, means.margin(now, bars, rule.promote, slack));
+            if let Some(limit) = rule.limit {
+                add(Test::Limit, means.limit(now, bars, limit, slack));
+            }
+        }
+        Some((named?.0, all.told()?))
     }
 
     fn above_floor(&self, rule: &Rule, reading: &Reading) -> bool {
@@ -456,7 +478,7 @@ impl Case {
         }
         let design_effect = self.design_effect();
         let (soft, promote) = (self.soft.as_ref()?, self.promote.as_mut()?);
-        let have = promote.proof(design_effect, bar);
+        let have = promote.proof(design_effect, bar, &self.offsets);
         self.proof = have;
         let sums = promote.total();
         if have <= bar {

@@ -6,9 +6,11 @@
 use crate::stats::cluster::{self, Slots};
 use crate::stats::proportion::{self, Line, Pair, Weights};
 
+use super::reading::{Reading, Together};
 use super::strata::{Past, Side, Stratum};
 use super::users::Offsets;
 use super::window::{Bars, Halves, LENGTHS, Ladder, Span};
+use super::worst::{loudest, means};
 
 /// Odds ratios of the alternatives beside the mild one: small, doubled, and up to "everything fails".
 pub(super) const OMEGAS: [f64; 6] = [1.6, 2.5, 5.0, 15.0, 60.0, 400.0];
@@ -34,7 +36,7 @@ const ROUNDING: f64 = 1e-9;
 pub(super) enum Terms {
     /// Is the canary worse than the boundary? `mild` is the first odds ratio, `cap` bounds its rate.
     Worse { null: Boundary, mild: f64, cap: Option<Boundary>, hard: bool },
-    /// Is the canary better than the boundary? The alternative is `share` of stable's rate.
+    /// Is the canary better than the boundary? The alternative is `share` of stable's rate, at the users' far offsets.
     Better { null: Boundary, share: f64 },
     /// Is the canary's own rate above this?
     Above { limit: f64 },
@@ -59,10 +61,10 @@ impl Boundary {
 /// Cumulative sums since the stage began.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Sums {
-    log: [f64; MOST_OMEGAS],
+    pub(super) log: [f64; MOST_OMEGAS],
     /// Of `log`, what the canary's bad and good events gave.
-    bad: [f64; MOST_OMEGAS],
-    good: [f64; MOST_OMEGAS],
+    pub(super) bad: [f64; MOST_OMEGAS],
+    pub(super) good: [f64; MOST_OMEGAS],
     /// Events-only evidence: Σ (K + k_s)·share_cost, of hard tests.
     cost: [f64; 4],
     pub(super) n_c: f64,
@@ -72,6 +74,8 @@ pub(super) struct Sums {
     /// Σ ρ of stable's and the canary's exposures.
     pub(super) rho_s: f64,
     pub(super) rho_c: f64,
+    /// The same of the canary's far offsets.
+    pub(super) far_c: f64,
     /// Σ x(1−x) of stable's exposures in closed blocks.
     variance: f64,
     /// Evidence that an alternative that is true would have given.
@@ -94,6 +98,7 @@ impl Sums {
         self.k_s -= start.k_s;
         self.rho_s -= start.rho_s;
         self.rho_c -= start.rho_c;
+        self.far_c -= start.far_c;
         self.variance -= start.variance;
         self.drift -= start.drift;
         self
@@ -119,18 +124,6 @@ pub(super) struct Contest {
     /// Residuals of the whole stage and the sum of their squares, kept as they come: φ of the stage is asked for often.
     residuals_whole: Slots<1>,
     squares_whole: f64,
-}
-
-/// What a window says.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Reading {
-    /// Log e-value, worst user out, divided by the design effect.
-    pub(super) evidence: f64,
-    pub(super) bar: f64,
-    pub(super) seconds: f64,
-    pub(super) design_effect: f64,
-    /// The canary's share of bad events in the window.
-    pub(super) canary_rate: f64,
 }
 
 impl Contest {
@@ -177,19 +170,19 @@ impl Contest {
         self.terms
     }
 
-    /// One exposure, known in this tick, of a user with this offset.
-    pub(super) fn add(&mut self, canary: bool, slot: u16, bad: bool, offset: f64) {
+    /// One exposure, known in this tick, of a user with these offsets: [`Offsets::both`].
+    pub(super) fn add(&mut self, canary: bool, slot: u16, bad: bool, offsets: [f64; 2]) {
         let own = matches!(self.terms, Terms::Above { .. });
         if canary {
             if !self.running {
                 return;
             }
             self.stratum.events.push((slot, bad));
-            self.stratum.canary.add(bad, offset);
+            self.stratum.canary.add(bad, offsets);
         } else if own {
             return;
         } else {
-            self.stratum.stable.add(bad, offset);
+            self.stratum.stable.add(bad, offsets);
         }
         // A proof is divided by the design effect of the rollback test: it needs none of its own.
         if self.running && own == canary && !matches!(self.terms, Terms::Better { .. }) {
@@ -245,6 +238,7 @@ impl Contest {
         total.n_s += stable.n;
         total.k_s += stable.k;
         total.rho_c += canary.n * rho_c;
+        total.far_c += canary.n * canary.far();
         total.rho_s += stable.n * rho_s;
         if let Terms::Worse { hard: true, .. } = self.terms
             && canary.k + stable.k > 0.0
@@ -290,7 +284,7 @@ impl Contest {
                 }
             }
             Terms::Better { null, share } => {
-                let p = share * expected;
+                let p = share * rate * canary.far();
                 if p < null.at(expected) {
                     let alternative = Pair { stable: rate * rho_s, canary: p };
                     let nearest = proportion::nearest_null(alternative, line(null, canary, stable));
@@ -346,57 +340,54 @@ impl Contest {
         }
     }
 
-    /// The window whose evidence passes its bar, if any does; the corrections are made only where the raw evidence passes.
-    pub(super) fn failed(&self, now: u64, bars: &Bars) -> Option<Reading> {
+    /// Whether the raw evidence leaves it possible that all windows together come within `slack` of passing: no mean over ω
+    /// is larger than its largest part, and none of so many windows has more than the best. Spares nearly all readings.
+    pub(super) fn may_pass(&self, bars: &Bars, slack: f64) -> bool {
         if !self.running {
-            return None;
-        }
-        self.halves.open().find_map(|span| {
-            let start = self.start(span);
-            let bar = bars.of(span, &self.halves);
-            let raw = (0..self.omegas()).any(|i| self.total.log[i] - start.log[i] > bar);
-            if !raw {
-                return None;
-            }
-            let reading = self.read(span, now, bar)?;
-            (reading.evidence > bar).then_some(reading)
-        })
-    }
-
-    /// The window nearest to its bar, corrected. A correction only lowers what is above 0, so that windows which cannot come
-    /// nearer than one already read are not read: nearly all, of a canary that does well.
-    pub(super) fn nearest(&self, now: u64, bars: &Bars) -> Option<Reading> {
-        if !self.running {
-            return None;
+            return false;
         }
         let omegas = self.omegas();
-        let mut nearest: Option<Reading> = None;
+        let (mut best, mut open) = (f64::NEG_INFINITY, 0.0);
+        for span in self.halves.open() {
+            let start = self.start(span);
+            let raw = (0..omegas).map(|i| self.total.log[i] - start.log[i]).fold(0.0, f64::max);
+            best = best.max(raw - bars.of(span, &self.halves));
+            open += 1.0;
+        }
+        best + f64::ln(open) + slack > 0.0
+    }
+
+    /// Reads all open windows. A correction only lowers what is above 0, so that those which could add next to nothing to one
+    /// already read are not read: nearly all, of a canary that does well.
+    pub(super) fn read_all(&self, now: u64, bars: &Bars, offsets: &Offsets) -> Together {
+        let mut together = Together::default();
+        if !self.running {
+            return together;
+        }
+        let omegas = self.omegas();
         for span in self.halves.open() {
             let bar = bars.of(span, &self.halves);
-            let headroom = nearest.map(|reading| reading.evidence - reading.bar);
             let start = self.start(span);
             let logs: [f64; MOST_OMEGAS] = std::array::from_fn(|i| (self.total.log[i] - start.log[i]).max(0.0));
             let most = proportion::log_mean_exp(&logs[..omegas]) + ROUNDING;
-            if headroom.is_some_and(|headroom| most - bar < headroom) {
-                continue;
-            }
-            let reading = self.read(span, now, bar);
-            if let Some(reading) = reading.filter(|r| headroom.is_none_or(|most| r.evidence - r.bar >= most)) {
-                nearest = Some(reading);
+            if !together.is_negligible(most - bar)
+                && let Some(reading) = self.read(span, now, bar, offsets)
+            {
+                together.add(reading);
             }
         }
-        nearest
+        together
     }
 
     /// Proof that the canary is better than the boundary, over the whole stage, with a design effect measured beside it.
     /// Below `bar` without its worst user it is shown without that correction, which is not worth its cost then.
-    pub(super) fn proof(&mut self, design_effect: f64, bar: f64) -> f64 {
+    pub(super) fn proof(&mut self, design_effect: f64, bar: f64, offsets: &Offsets) -> f64 {
         let raw = self.total.log[0] / design_effect;
         if !self.running || raw <= bar {
             return raw;
         }
-        let omegas = self.omegas();
-        corrected(&self.total, self.canary.only(), omegas, design_effect)
+        let (sums, terms) = (self.total, self.terms);
+        (sums.log[0] - loudest(&sums, 0, terms, self.canary.only(), offsets, f32::INFINITY)) / design_effect
     }
 
     /// The evidence to be expected of the whole stage, were the alternative true.
@@ -422,7 +413,7 @@ impl Contest {
         cluster::design_effect(squares, sums.variance)
     }
 
-    fn read(&self, span: Span, now: u64, bar: f64) -> Option<Reading> {
+    fn read(&self, span: Span, now: u64, bar: f64, offsets: &Offsets) -> Option<Reading> {
         let sums = self.total.since(&self.start(span));
         if sums.n_c <= 0.0 {
             return None;
@@ -430,8 +421,13 @@ impl Contest {
         let slots = self.canary.sum(span);
         let design_effect = self.effect(span, &sums);
         let evidence = match self.terms {
-            Terms::Worse { hard: true, .. } => self.hard(&sums, &slots, design_effect),
-            _ => corrected(&sums, &slots, self.omegas(), design_effect),
+            Terms::Worse { hard: true, .. } => self.hard(&sums, &slots, design_effect, offsets),
+            terms => {
+                // Worst user out, divided by the design effect, mean over ω.
+                let out = |i| (sums.log[i] - loudest(&sums, i, terms, &slots, offsets, f32::INFINITY)) / design_effect;
+                let logs: [f64; MOST_OMEGAS] = std::array::from_fn(out);
+                proportion::log_mean_exp(&logs[..self.omegas()])
+            }
         };
         Some(Reading {
             evidence,
@@ -443,7 +439,7 @@ impl Contest {
     }
 
     /// The same for a hard test, with what a slot has beyond two bad events lifted out, and its two guards.
-    fn hard(&self, sums: &Sums, slots: &Slots<2>, design_effect: f64) -> f64 {
+    fn hard(&self, sums: &Sums, slots: &Slots<2>, design_effect: f64, offsets: &Offsets) -> f64 {
         let failing = slots.iter().filter(|(_, [_, k])| *k > 0.0).count();
         let counted: f64 = slots.iter().map(|(_, [_, k])| f64::from(k.min(HARD_EACH))).sum();
         let excess = sums.k_c - counted;
@@ -456,44 +452,13 @@ impl Contest {
         if failing < HARD_SLOTS || events <= HARD_EVENTS {
             return 0.0;
         }
-        let mut logs = [0.0; HARD_OMEGAS.len()];
-        for (i, log) in logs.iter_mut().enumerate() {
-            let (bad, good) = means(sums, i);
-            let paired = paired(sums, i);
-            let worst = slots.iter().map(|(_, [n, k])| {
-                f64::from(k.min(HARD_EACH)) * bad + f64::from(n - k) * good + f64::from(*n) * paired
-            });
-            *log = (sums.log[i] - excess * bad - worst.fold(0.0, f64::max)) / design_effect;
-        }
+        let out = |i| {
+            let worst = loudest(sums, i, self.terms, slots, offsets, HARD_EACH);
+            (sums.log[i] - excess * means(sums, i).0 - worst) / design_effect
+        };
+        let logs: [f64; HARD_OMEGAS.len()] = std::array::from_fn(out);
         proportion::log_mean_exp(&logs)
     }
-}
-
-/// Worst user out, divided by the design effect, mean over ω.
-fn corrected(sums: &Sums, slots: &Slots<2>, count: usize, design_effect: f64) -> f64 {
-    let mut logs = [0.0; MOST_OMEGAS];
-    for (i, log) in logs.iter_mut().enumerate().take(count) {
-        let (bad, good) = means(sums, i);
-        let paired = paired(sums, i);
-        let worst =
-            slots.iter().map(|(_, [n, k])| f64::from(*k) * bad + f64::from(n - k) * good + f64::from(*n) * paired);
-        *log = (sums.log[i] - worst.fold(0.0, f64::max)) / design_effect;
-    }
-    proportion::log_mean_exp(&logs[..count])
-}
-
-/// Mean log ratio of a bad and of a good event of the canary over a window.
-fn means(sums: &Sums, i: usize) -> (f64, f64) {
-    let good = sums.n_c - sums.k_c;
-    (if sums.k_c > 0.0 { sums.bad[i] / sums.k_c } else { 0.0 }, if good > 0.0 { sums.good[i] / good } else { 0.0 })
-}
-
-/// What stable's events gave for each exposure of the canary. The nearest null balances the two arms exposure by exposure:
-/// a user lifted out takes along the share of stable's evidence that was set against it, or a whale's would stay behind
-/// and accuse the rest.
-fn paired(sums: &Sums, i: usize) -> f64 {
-    let stable = sums.log[i] - sums.bad[i] - sums.good[i];
-    if sums.n_c > 0.0 { stable.max(0.0) / sums.n_c } else { 0.0 }
 }
 
 fn omegas(mild: f64, hard: bool) -> impl Iterator<Item = f64> {

@@ -423,7 +423,7 @@ impl Judge {
         for limit in if of_ttft { &limits.ttft } else { &limits.latency } {
             let (rule, case) = (&self.policy.rules[limit.rule], &mut self.state.cases[limit.rule]);
             if !canary && limit.lane == Lane::Rollback && flight.drawn {
-                case.note_tail(rule, value, ago);
+                case.note_tail(rule, exposure.slot, value, ago);
             }
             if flight.done & limit.bit != 0 {
                 continue;
@@ -503,7 +503,7 @@ impl Judge {
         }
         if !rule.metric.is_time() {
             if flight.drawn && !canary {
-                case.note_tail(rule, value, ago);
+                case.note_tail(rule, exposure.slot, value, ago);
             }
             for lane in Lane::ALL {
                 if let Some(limit) = case.edge(rule, lane, canary, ago) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::names::Mono;
 
 use super::case::Case;
-use super::contest::Reading;
 use super::court::{DROPPED_NS, Derived, Judge, State};
 use super::policy::{On, Policy, Rule, Stat};
+use super::reading::Reading;
 use super::verdict::{Lack, Missing, Verdict};
 
 /// Proof is looked at this often, once the residence is over; until then, for people alone, this often. A fail: at every tick.
@@ -18,7 +18,7 @@ const SHARED_SHARE: f64 = 0.3;
 const SHARED_LEAST: u64 = 8;
 const SHARED_NS: u64 = 60_000_000_000;
 /// First bytes of a checkpoint: what it is, and its form.
-const MAGIC: &[u8] = b"serin-judge-3\n";
+const MAGIC: &[u8] = b"serin-judge-4\n";
 
 /// Why a checkpoint cannot be taken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

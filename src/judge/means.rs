@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use crate::stats::cluster::{self, Slots};
 use crate::stats::mean::{self, FEWEST, FEWEST_USERS};
 
-use super::contest::Reading;
 use super::policy::{Direction, Margin};
+use super::reading::{Reading, Together};
 use super::window::{Bars, FIRST_OF_MEANS, Halves, Ladder, Span};
 
 /// The comparator's mean is taken over so many of its last scores: a drift is followed, one user is not.
@@ -179,28 +179,31 @@ impl Means {
         self.history.add(&history);
     }
 
-    /// The window whose evidence passes its bar, if any does.
-    pub(super) fn failed(&self, now: u64, bars: &Bars, margin: Margin) -> Option<Reading> {
-        self.passed(now, bars, Against::Worse(margin))
+    /// What its windows say against a margin, but those that cannot bring the sum within `slack` of passing.
+    pub(super) fn margin(&self, now: u64, bars: &Bars, margin: Margin, slack: f64) -> Together {
+        self.read_all(now, bars, Against::Worse(margin), slack)
     }
 
-    /// The same for an absolute bound of the canary alone.
-    pub(super) fn beyond(&self, now: u64, bars: &Bars, limit: f64) -> Option<Reading> {
-        self.passed(now, bars, Against::Limit(limit))
+    /// The same against an absolute bound of the canary alone.
+    pub(super) fn limit(&self, now: u64, bars: &Bars, limit: f64, slack: f64) -> Together {
+        self.read_all(now, bars, Against::Limit(limit), slack)
     }
 
-    fn passed(&self, now: u64, bars: &Bars, against: Against) -> Option<Reading> {
-        let mut read = self
-            .spans()
-            .filter(|span| self.may_pass(*span, bars, against))
-            .filter_map(|span| self.read(span, now, bars, against));
-        read.find(|reading| reading.evidence > reading.bar)
+    fn read_all(&self, now: u64, bars: &Bars, against: Against, slack: f64) -> Together {
+        let mut together = Together::default();
+        let slack = slack + f64::ln(self.spans().count().max(1) as f64);
+        for span in self.spans().filter(|span| self.may_pass(*span, bars, against, slack)) {
+            if let Some(reading) = self.read(span, now, bars, against) {
+                together.add(reading);
+            }
+        }
+        together
     }
 
-    /// Whether the sums of a window leave it possible that its evidence passes: log e ≤ S²/2ρ + ln 2 whatever the
+    /// Whether the sums of a window leave it possible that its evidence comes within `slack` of its bar: log e ≤ S²/2ρ + ln 2 whatever the
     /// variance, and leaving out the loudest slot takes its positive share off, or a part of stable's sum. It spares the
     /// slots, nearly always.
-    fn may_pass(&self, span: Span, bars: &Bars, against: Against) -> bool {
+    fn may_pass(&self, span: Span, bars: &Bars, against: Against, slack: f64) -> bool {
         let start = match span {
             Span::Whole => [0.0; 5],
             Span::Window { level, before } => self.starts[level][usize::from(before)],
@@ -209,15 +212,7 @@ impl Means {
         let canary = self.value(against, n, off, level).max(0.0);
         let stable = if matches!(against, Against::Limit(_)) { 0.0 } else { n / n_s.max(1.0) * off_s.abs() };
         let most = canary + 2.0 * stable;
-        most * most / (2.0 * mean::RHO) + std::f64::consts::LN_2 > bars.of(span, &self.halves)
-    }
-
-    /// The window nearest to its bar.
-    pub(super) fn nearest(&self, now: u64, bars: &Bars, margin: Margin) -> Option<Reading> {
-        let headroom = |reading: &Reading| reading.evidence - reading.bar;
-        self.spans()
-            .filter_map(|span| self.read(span, now, bars, Against::Worse(margin)))
-            .max_by(|a, b| headroom(a).total_cmp(&headroom(b)))
+        most * most / (2.0 * mean::RHO) + std::f64::consts::LN_2 + slack > bars.of(span, &self.halves)
     }
 
     fn spans(&self) -> impl Iterator<Item = Span> {

@@ -20,6 +20,7 @@ mod means;
 pub mod merge;
 mod policy;
 mod policy_file;
+mod reading;
 pub mod replay;
 mod report;
 pub mod show;
@@ -29,6 +30,7 @@ mod trace_write;
 mod users;
 mod verdict;
 mod window;
+mod worst;
 
 pub use breaker::{Breaker, Tripped};
 pub use court::{Judge, Stage};

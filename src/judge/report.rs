@@ -4,7 +4,7 @@ use crate::names::Mono;
 use crate::stats::mean;
 
 use super::case::Case;
-use super::contest::{Contest, Reading};
+use super::contest::Contest;
 use super::court::Judge;
 use super::gate::{Evidence, GateReport, GateResult};
 use super::policy::{Margin, Metric, Rule, Stat};
@@ -25,7 +25,7 @@ impl Judge {
     fn gate(&self, index: usize, rule: &Rule, case: &Case, now: Mono) -> GateReport {
         let state = &self.state;
         let promote_bar = (1.0 / self.policy.beta).ln();
-        let nearest = nearest(case, rule, now, self);
+        let read = case.read(rule, now.0, &state.bars, false).map(|(_, reading)| reading);
         let lack =
             state.lacks.iter().find(|(of, _)| of.is_some_and(|of| usize::from(of) == index)).map(|(_, lack)| *lack);
         let fallen = state.fallen.as_ref().filter(|(name, _)| {
@@ -83,8 +83,8 @@ impl Judge {
             rollback: in_unit(rule, rule.rollback, stable),
             limit: rule.limit,
             evidence: Evidence {
-                rollback: nearest.map_or(0.0, |reading| reading.evidence),
-                bar: nearest.map_or(state.bars.whole, |reading| reading.bar),
+                rollback: read.map_or(0.0, |reading| reading.evidence),
+                bar: read.map_or(state.bars.whole, |reading| reading.bar),
                 promote,
                 promote_bar,
             },
@@ -101,16 +101,6 @@ impl Judge {
             why,
         }
     }
-}
-
-fn nearest(case: &Case, rule: &Rule, now: Mono, judge: &Judge) -> Option<Reading> {
-    let bars = &judge.state.bars;
-    let contests = [&case.soft, &case.twin, &case.limit].into_iter().flatten();
-    let means = case.means.as_ref().and_then(|means| means.nearest(now.0, bars, rule.promote));
-    contests
-        .filter_map(|contest| contest.nearest(now.0, bars))
-        .chain(means)
-        .max_by(|a, b| (a.evidence - a.bar).total_cmp(&(b.evidence - b.bar)))
 }
 
 /// How many canary values a proof is expected to need.

@@ -21,14 +21,22 @@ pub(super) struct Side {
     pub(super) k: f64,
     /// Sum of the exposures' offsets.
     offsets: f64,
+    /// The same of what they are beyond the rollback margin.
+    far: f64,
 }
 
 impl Side {
-    /// One exposure more, of a user with this offset.
-    pub(super) fn add(&mut self, bad: bool, offset: f64) {
+    /// One exposure more, of a user with these offsets.
+    pub(super) fn add(&mut self, bad: bool, [offset, far]: [f64; 2]) {
         self.n += 1.0;
         self.k += f64::from(u8::from(bad));
         self.offsets += offset;
+        self.far += far;
+    }
+
+    /// Mean offset of the exposures beyond the rollback margin; 1 without any.
+    pub(super) fn far(&self) -> f64 {
+        if self.n > 0.0 { self.far / self.n } else { 1.0 }
     }
 
     /// Mean offset of the exposures; 1 without any.

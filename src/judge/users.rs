@@ -18,18 +18,25 @@ pub(super) fn slot(user: u64) -> u16 {
 /// Stable's history of one rule: each slot's bad events and how many were to be expected.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct History {
-    /// Bad, expected.
-    slots: Slots<2>,
+    /// Bad, expected, and how many of the bad ones were beyond the rollback margin too.
+    slots: Slots<3>,
     step: Vec<(u16, bool)>,
+    far: Vec<u16>,
     since: u64,
     exposures: f64,
     bad: f64,
+    beyond: f64,
 }
 
 impl History {
     /// One exposure of stable.
     pub(super) fn add(&mut self, slot: u16, bad: bool) {
         self.step.push((slot, bad));
+    }
+
+    /// One of stable's bad events was beyond the rollback margin too.
+    pub(super) fn add_far(&mut self, slot: u16) {
+        self.far.push(slot);
     }
 
     /// Closes the step when it is long enough.
@@ -41,16 +48,18 @@ impl History {
 
     fn close(&mut self, now: u64) {
         self.since = now;
-        if self.step.is_empty() {
+        if self.step.is_empty() && self.far.is_empty() {
             return;
         }
         let bad = self.step.iter().filter(|event| event.1).count() as f64;
-        let rate = (bad / self.step.len() as f64) as f32;
+        let rate = (bad / self.step.len().max(1) as f64) as f32;
         self.exposures += self.step.len() as f64;
         self.bad += bad;
-        self.step.sort_unstable();
-        let events: Vec<(u16, [f32; 2])> =
-            self.step.drain(..).map(|(slot, bad)| (slot, [f32::from(u8::from(bad)), rate])).collect();
+        self.beyond += self.far.len() as f64;
+        let exposures = self.step.drain(..).map(|(slot, bad)| (slot, [f32::from(u8::from(bad)), rate, 0.0]));
+        let mut events: Vec<(u16, [f32; 3])> = exposures.collect();
+        events.extend(self.far.drain(..).map(|slot| (slot, [0.0, 0.0, 1.0])));
+        events.sort_unstable_by_key(|event| event.0);
         self.slots.add(&events);
     }
 
@@ -58,40 +67,53 @@ impl History {
     pub(super) fn freeze(&mut self, now: u64) -> Offsets {
         self.close(now);
         let share = if self.exposures > 0.0 { self.bad / self.exposures } else { 0.0 };
-        let (mut deviation, mut variance, mut squared) = (0.0, 0.0, 0.0);
-        for (_, [bad, expected]) in self.slots.iter() {
-            let (bad, expected) = (f64::from(*bad), f64::from(*expected));
-            deviation += (bad - expected).powi(2);
-            variance += expected * (1.0 - share);
-            squared += expected * expected;
-        }
-        let kappa = cluster::shrinkage(deviation, variance, squared);
+        let users = || self.slots.iter().map(|(slot, sums)| (*slot, sums.map(f64::from)));
+        let kappa = kappa(users().map(|(_, [bad, expected, _])| (bad, expected)), share);
         // What is typical of a user: the mean weighted by what each one's history is worth (Bühlmann and Straub 1970), not by
         // exposures, which a whale dominates. Light users and new ones are then not expected to do as the whale did, who
         // may be in the other arm now. ONE keeps it near 1 while next to nothing is known.
         const ONE: f64 = 1.0;
         let (mut seen, mut awaited) = (ONE, ONE);
-        for (_, [bad, expected]) in self.slots.iter() {
-            seen += f64::from(*bad) / (kappa + f64::from(*expected));
-            awaited += f64::from(*expected) / (kappa + f64::from(*expected));
+        for (_, [bad, expected, _]) in users() {
+            seen += bad / (kappa + expected);
+            awaited += expected / (kappa + expected);
         }
         let typical = (seen / awaited).clamp(0.1, 3.0);
-        let offset = |bad: f32, expected: f32| {
-            // κ times the typical user's rate stands in for history; `offset` adds κ times 1 itself.
-            cluster::offset(f64::from(bad) + kappa * (typical - 1.0), f64::from(expected), kappa) as f32
-        };
-        let offsets: Vec<(u16, [f32; 1])> =
-            self.slots.iter().map(|(slot, [bad, expected])| (*slot, [offset(*bad, *expected)])).collect();
+        // κ times the typical user's rate stands in for history; `offset` adds κ times 1 itself.
+        let near = |bad: f64, expected: f64| cluster::offset(bad + kappa * (typical - 1.0), expected, kappa);
+        // Beyond the rollback margin a user is expected as often as his offset says, until his own history says otherwise.
+        let awaited: f64 = users().map(|(_, [bad, expected, _])| near(bad, expected) * expected).sum();
+        let kept = if awaited > 0.0 { self.beyond / awaited } else { 0.0 };
+        let share = if self.exposures > 0.0 { self.beyond / self.exposures } else { 0.0 };
+        let far = |[bad, expected, far]: [f64; 3]| (far, kept * near(bad, expected) * expected);
+        let kappa = self::kappa(users().map(|(_, sums)| far(sums)), share);
+        let offsets = users().map(|(slot, sums)| {
+            let rho = near(sums[0], sums[1]);
+            let (far, expected) = far(sums);
+            (slot, [rho as f32, (rho * cluster::offset(far, expected, kappa)) as f32])
+        });
         let mut slots = Slots::default();
-        slots.add(&offsets);
+        slots.add(&offsets.collect::<Vec<_>>());
         Offsets { slots, typical: typical as f32 }
     }
+}
+
+/// How much history is worth half of the truth about a user: from how far users' bad events lie from what was to be expected of them.
+fn kappa(users: impl Iterator<Item = (f64, f64)>, share: f64) -> f64 {
+    let (mut deviation, mut variance, mut squared) = (0.0, 0.0, 0.0);
+    for (bad, expected) in users {
+        deviation += (bad - expected).powi(2);
+        variance += expected * (1.0 - share);
+        squared += expected * expected;
+    }
+    cluster::shrinkage(deviation, variance, squared)
 }
 
 /// How much more often than the average each user meets bad events; as the typical user where nothing is known.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Offsets {
-    slots: Slots<1>,
+    /// Beyond stable's limit, and beyond the rollback margin.
+    slots: Slots<2>,
     typical: f32,
 }
 
@@ -104,7 +126,13 @@ impl Default for Offsets {
 impl Offsets {
     /// The offset ρ of a slot.
     pub(super) fn of(&self, slot: u16) -> f64 {
-        f64::from(self.slots.get(slot).map_or(self.typical, |[rho]| rho))
+        self.both(slot)[0]
+    }
+
+    /// The offset ρ of a slot, and what it is beyond the rollback margin: a slow user is slower than his fellows by a
+    /// factor, and is found beyond a far limit more often still than beyond a near one.
+    pub(super) fn both(&self, slot: u16) -> [f64; 2] {
+        self.slots.get(slot).unwrap_or([self.typical; 2]).map(f64::from)
     }
 }
 
@@ -165,6 +193,29 @@ mod tests {
         assert!(offsets.of(3) > 4.0, "{}", offsets.of(3));
         assert!(offsets.of(4) < 1.0 && offsets.of(4) > 0.3, "{}", offsets.of(4));
         assert!(offsets.of(4_000) > 0.6 && offsets.of(4_000) < 1.1, "{}", offsets.of(4_000));
+    }
+
+    #[test]
+    fn who_is_often_beyond_the_far_limit_is_expected_there_and_nobody_else() {
+        let mut history = History::default();
+        for step in 1..=400u64 {
+            for user in 0..20u16 {
+                let bad = (step + u64::from(user)) % 5 == 0;
+                history.add(user, bad);
+                // All are slow alike; of one user all slow answers are very slow, of the others a fifth.
+                if bad && (user == 3 || step % 25 < 5) {
+                    history.add_far(user);
+                }
+            }
+            history.tick(step * STEP_NS);
+        }
+        let offsets = history.freeze(401 * STEP_NS);
+        let [near, far] = offsets.both(3);
+        assert!((near - 1.0).abs() < 0.1 && far > 3.0, "{near} {far}");
+        let [near, far] = offsets.both(4);
+        assert!((near - 1.0).abs() < 0.1 && (0.6..1.0).contains(&far), "{near} {far}");
+        let [near, far] = offsets.both(400);
+        assert_eq!(near, far, "of whom nothing is known");
     }
 
     #[test]

@@ -108,6 +108,23 @@ pub fn by_odds(rate: f64, omega: f64) -> f64 {
     (omega * rate / (1.0 - rate + omega * rate)).min(MOST)
 }
 
+/// The rates whose log ratios are these: p and q of `bad` = ln(p/q), `good` = ln((1−p)/(1−q)). None where both ratios are of one
+/// sign, which no two rates have.
+#[must_use]
+pub fn rates(bad: f64, good: f64) -> Option<[f64; 2]> {
+    if bad * good >= 0.0 {
+        return None;
+    }
+    let q = good.exp_m1() / (good.exp_m1() - bad.exp_m1());
+    Some([q * bad.exp(), q])
+}
+
+/// Log likelihood ratio of `bad` events and `good` ones, were their rate p and not q.
+#[must_use]
+pub fn log_ratio(bad: f64, good: f64, p: f64, q: f64) -> f64 {
+    bad * (p / q).ln() + good * ((1.0 - p) / (1.0 - q)).ln()
+}
+
 /// Kullback–Leibler divergence of two Bernoulli rates, KL(a ‖ p), in nats.
 #[must_use]
 pub fn divergence(a: f64, p: f64) -> f64 {

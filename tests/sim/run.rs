@@ -42,6 +42,8 @@ pub struct Result {
     pub rule: String,
     pub reason: String,
     pub pass: Option<f64>,
+    /// What the last verdict still missed.
+    pub missing: String,
     /// What the verdict said five minutes into the stage: seconds to the last proof that was missing.
     pub expected: Option<f64>,
     pub rivals: [Option<f64>; 3],
@@ -88,6 +90,7 @@ pub fn stage(policy: &Arc<Policy>, trial: &Trial, seed: u64, label: u64, between
                         result.canary_requests = world.canary_arrivals;
                     }
                     Verdict::Advance { .. } if result.pass.is_none() => result.pass = Some(now - times.stage),
+                    Verdict::Hold { reason, .. } if now >= end - TICK_S => result.missing = reason,
                     Verdict::Hold { missing, .. } if now == times.stage + 300.0 => {
                         let expected = missing.iter().filter_map(|missing| match missing.lack {
                             Lack::Proof { eta_s, .. } => eta_s,
