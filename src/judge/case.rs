@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::stats::plan;
 use crate::stats::quantile::{self, Tail};
 use crate::stats::sketch::{self, Sketch};
 
@@ -483,7 +484,7 @@ impl Case {
         let sums = promote.total();
         if have <= bar {
             let speed = promote.drift() / design_effect / elapsed_s.max(1.0);
-            let eta_s = (speed > 0.0 && sums.n_c > 0.0).then(|| ((bar - have) / speed).max(0.0));
+            let eta_s = (speed > 0.0 && sums.n_c > 0.0).then(|| plan::likely_by(bar - have, speed));
             return Some(Lack::Proof { have, need: bar, eta_s });
         }
         let estimate = Self::estimate(soft, design_effect)?;

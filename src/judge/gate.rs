@@ -39,7 +39,7 @@ pub struct GateReport {
     pub users: u64,
     /// How much less than independent requests these are worth.
     pub design_effect: f64,
-    /// Seconds to the answer at this traffic.
+    /// Seconds by which the answer has come with 80 % chance, at this traffic, were the canary equal.
     pub eta_s: Option<f64>,
     /// All of that as a sentence.
     pub why: String,
