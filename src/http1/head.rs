@@ -110,6 +110,9 @@ pub fn take_request(
 ) -> Result<Option<RequestHead>, HeadError> {
     if *scanned == 0 {
         skip_empty_lines(input)?;
+        if input[..] == *b"\r" {
+            return Ok(None); // the rest of another empty line may follow
+        }
     }
     let Some(end) = find_end(input, *scanned)? else {
         if input.first().is_some_and(|b| !b.is_ascii_graphic() && *b != b'\r') {
@@ -437,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_head_in_single_bytes_is_the_same_head() {
-        let text = b"\r\nPOST /a?b=c HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
+        let text = b"\r\n\r\n\r\nPOST /a?b=c HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
         let (mut input, mut scanned) = (BytesMut::new(), 0);
         let mut found = None;
         for byte in text {
