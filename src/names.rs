@@ -85,6 +85,9 @@ name_type!(
     VersionName
 );
 
+/// Classes that tools are sorted into, by a keyed hash of their names: which tool it is stays unknown.
+pub const TOOL_CLASSES: u8 = 8;
+
 /// The writing of an answer, as a class of letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

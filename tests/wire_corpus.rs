@@ -62,6 +62,12 @@ fn read_case(folder: &Path, entry: &Value) -> Case {
     Case { name: word("file"), path: word("path"), media: word("media"), protocol, ending, body, expect, tokens }
 }
 
+/// What facts keep of a tool's name: FNV-1a, never 0.
+fn fingerprint(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        | 1
+}
+
 /// Every key sets one fact; what is not named is expected to be silent.
 fn expected(told: &serde_json::Map<String, Value>) -> Facts {
     let mut facts = Facts { streamed: true, ..Facts::default() };
@@ -96,6 +102,7 @@ fn expected(told: &serde_json::Map<String, Value>) -> Facts {
             "truncated" => facts.truncated = flag.unwrap(),
             "malformed" => facts.malformed = flag.unwrap(),
             "tool_calls" => facts.tool_calls = small(),
+            "tool" => facts.tool = word.map(fingerprint),
             "tool_errors" => facts.tool_errors = small(),
             "oversized" => facts.oversized = small(),
             "duplicates" => facts.duplicates = small(),

@@ -564,6 +564,7 @@ stat = "zero"
                     ..Flags::default()
                 },
                 script: dice.chance(0.3).then_some(Script::Han),
+                tool: dice.chance(0.3).then_some(3),
             };
             let lost = dice.chance(0.01);
             let scored = dice.chance(0.3);

@@ -3,13 +3,14 @@
 //!
 //! Nothing new is computed: a distribution is cut into classes, and each class is a rate (or one side of a median) of its own,
 //! compared by the same test as every gate, by users and at any time. Shares add up to one, so that a class that shrinks
-//! shows in those that grow: where there are two classes, each of them is a rule; of languages, every one.
+//! shows in those that grow: where there are two classes, each of them is a rule; of languages, every one. Which tool an answer
+//! calls first is a class by a keyed hash of the tool's name, of eight: two tools share one in an eighth of all cases.
 
 use std::sync::Arc;
 
 use super::case::Case;
 use super::policy::{Direction, Margin, Metric, On, Rule, Stat};
-use crate::names::Script;
+use crate::names::{Script, TOOL_CLASSES};
 
 /// The names of the gates.
 pub const GATES: [&str; 4] = ["drift_length", "drift_refusal", "drift_tools", "drift_language"];
@@ -40,7 +41,10 @@ pub fn rules(name: &str) -> Option<Vec<Rule>> {
     let mut rules = match name {
         "drift_length" => vec![length("longer", Direction::Higher), length("shorter", Direction::Lower)],
         "drift_refusal" => both(Metric::Refusal),
-        "drift_tools" => both(Metric::ToolCall),
+        "drift_tools" => {
+            let classes = (0..TOOL_CLASSES).map(|class| share(&format!("tool{class}"), Metric::Tool(class)));
+            both(Metric::ToolCall).into_iter().chain(classes).collect()
+        }
         "drift_language" => {
             Script::ALL.into_iter().map(|script| share(script.as_str(), Metric::Script(script))).collect()
         }
@@ -75,16 +79,18 @@ mod tests {
     use super::*;
     use crate::names::{Arm, Mono};
 
-    /// What an arm's answers are like: shares of refusals and tool calls, of answers in Han, and the tokens of the median.
+    /// What an arm's answers are like: shares of refusals and tool calls, of the second of two tools among these, of answers
+    /// in Han, and the tokens of the median.
     #[derive(Clone, Copy)]
     struct Like {
         refusals: f64,
         tools: f64,
+        second: f64,
         han: f64,
         tokens: f64,
     }
 
-    const USUAL: Like = Like { refusals: 0.03, tools: 0.3, han: 0.05, tokens: 200.0 };
+    const USUAL: Like = Like { refusals: 0.03, tools: 0.3, second: 0.2, han: 0.05, tokens: 200.0 };
 
     struct Dice(u64);
 
@@ -100,9 +106,10 @@ mod tests {
                 tool_called: self.share() < like.tools,
                 ..Flags::default()
             };
+            let tool = flags.tool_called.then(|| if self.share() < like.second { 5 } else { 2 });
             let script = if self.share() < like.han { Script::Han } else { Script::Latin };
             let tokens = (like.tokens * (1.5 * (self.share() + self.share() - 1.0)).exp()) as u64;
-            End { tokens_out: Some(tokens), flags, script: Some(script), ..End::plain(Outcome::Success, 200) }
+            End { tokens_out: Some(tokens), flags, script: Some(script), tool, ..End::plain(Outcome::Success, 200) }
         }
     }
 
@@ -148,13 +155,15 @@ mod tests {
     fn every_kind_of_drift_holds_on_its_own_side_and_rolls_nothing_back() {
         for (canary, expect) in [
             (Like { refusals: 0.25, ..USUAL }, "drift_refusal/more"),
-            (Like { tools: 0.6, ..USUAL }, "drift_tools/more"),
+            (Like { tools: 0.6, second: 0.6, ..USUAL }, "drift_tools/more drift_tools/tool5"),
             (Like { tools: 0.05, ..USUAL }, "drift_tools/less"),
+            (Like { second: 0.9, ..USUAL }, "drift_tools/tool5"),
             (Like { han: 0.4, ..USUAL }, "drift_language/han"),
             (Like { tokens: 400.0, ..USUAL }, "drift_length/longer"),
             (Like { tokens: 100.0, ..USUAL }, "drift_length/shorter"),
         ] {
-            assert_eq!(judged(7, canary), (vec![expect.to_owned()], false));
+            let expect = expect.split(' ').map(str::to_owned).collect();
+            assert_eq!(judged(7, canary), (expect, false));
         }
     }
 }

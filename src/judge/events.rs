@@ -77,6 +77,7 @@ pub(super) fn bad_event(policy: &Policy, metric: &Metric, end: &End, success: bo
         Metric::Empty => success.then_some(flags.empty || end.tokens_out == Some(0)),
         Metric::Regeneration => Some(flags.regeneration),
         Metric::ToolCall => success.then_some(flags.tool_called),
+        Metric::Tool(class) => success.then_some(end.tool == Some(*class)),
         Metric::Script(script) => end.script.filter(|_| success).map(|found| found == *script),
         Metric::Not(other) => bad_event(policy, other, end, success).map(|bad| !bad),
         Metric::SchemaInvalid => (flags.schema_checked || flags.schema_invalid).then_some(flags.schema_invalid),

@@ -96,6 +96,8 @@ pub struct End {
     pub flags: Flags,
     /// The writing of its text, where that was looked at and told.
     pub script: Option<Script>,
+    /// The class of the first tool that it calls, below [`crate::names::TOOL_CLASSES`].
+    pub tool: Option<u8>,
 }
 
 impl End {
@@ -111,6 +113,7 @@ impl End {
             cost_nano: None,
             flags: Flags::default(),
             script: None,
+            tool: None,
         }
     }
 }

@@ -184,6 +184,8 @@ pub enum Metric {
     Script(Script),
     /// All others, of those of which the metric speaks.
     Not(Arc<Metric>),
+    /// Answers whose first tool call is of this class, below [`crate::names::TOOL_CLASSES`] (a share of successes).
+    Tool(u8),
 }
 
 impl Metric {
@@ -210,7 +212,7 @@ impl Metric {
     /// Whether a bad event of it is a fault, which comes in storms when a caller tries again; else it is a class of answers.
     #[must_use]
     pub fn is_fault(&self) -> bool {
-        !matches!(self, Metric::ToolCall | Metric::Script(_) | Metric::Not(_))
+        !matches!(self, Metric::ToolCall | Metric::Tool(_) | Metric::Script(_) | Metric::Not(_))
     }
 
     /// Whether its value is an age: bad is known as soon as the age passes the limit.

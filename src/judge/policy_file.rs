@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::policy::{Comparator, Direction, ErrorStatuses, Margin, Metric, On, Policy, Rule, Stat};
-use crate::names::Script;
+use crate::names::{Script, TOOL_CLASSES};
 
 /// Why a policy file is no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -183,6 +183,10 @@ fn metric(name: &str) -> Option<Metric> {
         "escalation" => Metric::Escalation,
         "safety" => Metric::Safety,
         other if other.starts_with("not:") => Metric::Not(metric(other.strip_prefix("not:")?)?.into()),
+        other if other.starts_with("tool:") => {
+            let class = other.strip_prefix("tool:")?.parse().ok()?;
+            Metric::Tool(Some(class).filter(|class| *class < TOOL_CLASSES)?)
+        }
         other if other.starts_with("script:") => {
             let name = other.strip_prefix("script:")?;
             Metric::Script(Script::ALL.into_iter().find(|script| script.as_str() == name)?)

@@ -63,6 +63,8 @@ pub struct Line<'a> {
     #[serde(default)]
     script: Option<Script>,
     #[serde(default)]
+    tool: Option<u8>,
+    #[serde(default)]
     drawn: Option<bool>,
     #[serde(default)]
     scores: Option<Vec<ScoreLine>>,
@@ -362,6 +364,7 @@ impl Line<'_> {
             cost_nano: self.cost.map(|dollars| (dollars.max(0.0) * 1e9).round() as u64),
             flags,
             script: self.script,
+            tool: self.tool,
         }
     }
 }

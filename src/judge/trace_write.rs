@@ -342,6 +342,9 @@ fn told(end: &End, derived: Option<u64>) -> String {
     if let Some(script) = end.script {
         put(&mut text, format_args!(r#","script":"{}""#, script.as_str()));
     }
+    if let Some(class) = end.tool {
+        put(&mut text, format_args!(r#","tool":{class}"#));
+    }
     if end.flags != Flags::default() {
         text += r#","flags":{"#;
         let mut first = true;
@@ -478,6 +481,7 @@ mod tests {
                 cost_nano: (next() % 2 == 0).then(|| next() % (1 << 51)),
                 flags: Flags { cut: next() % 2 == 0, safety: next() % 2 == 0, ..Flags::default() },
                 script: (next() % 2 == 0).then(|| crate::names::Script::ALL[next() as usize % 9]),
+                tool: (next() % 2 == 0).then(|| next() as u8 % crate::names::TOOL_CLASSES),
             };
             // Any number that is one.
             let mut number = || loop {

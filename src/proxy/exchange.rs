@@ -9,7 +9,7 @@ use super::asking::{self, Asking};
 use super::sampling::Sampling;
 use super::worker::{Routed, Worker};
 use crate::measure::{Answer, End, Fact, Flags, Mark, Observation, Outcome, Recorder, cost};
-use crate::names::{Arm, Mono, Wall};
+use crate::names::{Arm, Mono, TOOL_CLASSES, Wall};
 use crate::split::{Choice, UnitKey};
 use crate::wire::history::Turn;
 use crate::wire::schema::Schema;
@@ -280,6 +280,7 @@ impl Exchange {
                 schema_invalid: success && facts.schema_valid == Some(false),
             },
             script: facts.script,
+            tool: facts.tool.map(|name| tool_class(name, self.routed.rollout().fixed.asks.turn_seed)),
         }
     }
 }
@@ -293,6 +294,12 @@ impl Drop for Exchange {
             self.settle(outcome, &facts, now);
         }
     }
+}
+
+/// The class of a tool by the fingerprint of its name and the rollout's secret (Fibonacci hashing, the top bits).
+const fn tool_class(name: u64, seed: u64) -> u8 {
+    let mixed = (name ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> (u64::BITS - TOOL_CLASSES.ilog2())) as u8
 }
 
 /// Whether the value of a safety field says that a rule was broken: anything but one of the words for no.

@@ -98,9 +98,10 @@ fn block_delta(tally: &mut Tally, blocks: &mut Blocks, data: &[u8], whole: bool,
 
 /// Says whether the beginning of the block is itself generated content.
 fn block_start(tally: &mut Tally, blocks: &mut Blocks, block: Option<&str>) -> bool {
-    let [kind, text] = scan::inner(block, &["type", "text"]);
+    let [kind, text, name] = scan::inner(block, &["type", "text", "name"]);
     match scan::text(kind) {
         Some("tool_use") => {
+            tally.named(scan::text(name));
             tally.call();
             blocks.arguments = Some(Validator::new());
             true

@@ -17,6 +17,8 @@ pub(crate) fn document(tally: &mut Tally, data: &[u8]) -> Result<(), Fault> {
     scan::elements(content, |block| {
         let [text, call, thought] = scan::inner(Some(block), &["text", "toolUse", "reasoningContent"]);
         if call.is_some() {
+            let [name] = scan::inner(call, &["name"]);
+            tally.named(scan::text(name));
             tally.call();
         } else if let Some(text) = scan::text(text) {
             tally.filled |= !text.is_empty();

@@ -164,6 +164,8 @@ pub struct Facts {
     pub malformed: bool,
     /// Tool calls the model made; for MCP, tool results in the answer.
     pub tool_calls: u32,
+    /// Fingerprint of the name of the first tool that it calls; not for MCP, whose answers do not repeat it.
+    pub tool: Option<u64>,
     /// Tool calls whose arguments are not JSON; for MCP, results with `isError`.
     pub tool_errors: u32,
     /// Whether the text of a whole answer has the shape that its request declared (`response_format`); `None` where it

@@ -115,6 +115,8 @@ fn chunk(tally: &mut Tally, data: &[u8]) -> Result<Told, Fault> {
 fn part<'a>(tally: &mut Tally, candidate: u64, part: &'a str) -> (bool, Option<(&'a str, bool)>) {
     let [text, thought, call] = scan::inner(Some(part), &["text", "thought", "functionCall"]);
     if call.is_some() {
+        let [name] = scan::inner(call, &["name"]);
+        tally.named(scan::text(name));
         tally.call(); // its arguments are an object of the answer itself: JSON if that is
         return (true, None);
     }

@@ -158,15 +158,18 @@ fn chat_choice(tally: &mut Tally, choice: &str) -> bool {
         place += 1;
     });
     if call.is_some() {
-        let [arguments] = scan::inner(call, &["arguments"]);
+        let [name, arguments] = scan::inner(call, &["name", "arguments"]);
+        tally.named(scan::text(name));
         tally.part_of_call((choice, u64::MAX), None, scan::text(arguments).unwrap_or_default().as_bytes());
     }
     said || refused || place > 0 || call.is_some() || scan::filled(thought) || scan::filled(thought_too)
 }
 
 fn chat_call(tally: &mut Tally, choice: u64, place: u64, part: &str) {
-    let [index, id, function] = scan::inner(Some(part), &["index", "id", "function"]);
-    let [arguments] = scan::inner(function, &["arguments"]);
+    let [index, id, function, custom] = scan::inner(Some(part), &["index", "id", "function", "custom"]);
+    let [name, arguments] = scan::inner(function, &["name", "arguments"]);
+    let [own] = scan::inner(custom, &["name"]);
+    tally.named(scan::text(name.or(own)));
     let id = scan::text(id).filter(|id| !id.is_empty()).map(str::as_bytes);
     let key = (choice, scan::count(index).unwrap_or(place));
     tally.parts.calls += 1;
@@ -330,7 +333,10 @@ pub(crate) fn response_object(tally: &mut Tally, data: &[u8], ask_output: bool) 
 
 /// One item of a response's output.
 fn output_item(tally: &mut Tally, item: &str) {
-    let [kind, content, arguments] = scan::inner(Some(item), &["type", "content", "arguments"]);
+    let [kind, content, arguments, name] = scan::inner(Some(item), &["type", "content", "arguments", "name"]);
+    if matches!(scan::text(kind), Some("function_call" | "custom_tool_call")) {
+        tally.named(scan::text(name));
+    }
     match scan::text(kind) {
         Some("message") => scan::elements(content, |part| {
             let [text, refusal] = scan::inner(Some(part), &["text", "refusal"]);

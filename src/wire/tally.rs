@@ -103,6 +103,13 @@ impl Tally {
         self.facts.tool_calls = self.facts.tool_calls.saturating_add(1);
     }
 
+    /// A tool of this name (as it stands in the JSON) is called.
+    pub(crate) fn named(&mut self, tool: Option<&str>) {
+        if let Some(name) = tool.filter(|name| !name.is_empty()) {
+            self.facts.tool.get_or_insert(fingerprint(name.as_bytes()));
+        }
+    }
+
     /// Takes in a part of a tool call: a new one when `key` is new, or known with another `id`.
     pub(crate) fn part_of_call(&mut self, key: (u64, u64), id: Option<&[u8]>, arguments: &[u8]) {
         let id = id.map_or(0, fingerprint);
