@@ -12,6 +12,9 @@ use crate::wire::Protocol;
 /// `Proxy-Status`, RFC 9209.
 pub static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
+/// The usual ones of the methods that are forwarded: all but CONNECT and TRACE.
+pub const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// Why a request was not answered by a version.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
@@ -163,7 +166,7 @@ impl ProxyError {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+            headers.insert(ALLOW, HeaderValue::from_static(METHODS));
         }
         if let Some(id) = request_id {
             headers.insert(HeaderName::from_static("x-request-id"), id.clone());

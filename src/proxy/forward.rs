@@ -177,6 +177,9 @@ pub(super) async fn send(
             if !in_map {
                 put_added(attempt, target, out);
             }
+            if attempt.upward.takes_trailers {
+                out.put(b"connection: te\r\n");
+            }
             if attempt.upgrade {
                 out.put(b"connection: upgrade\r\nupgrade: websocket\r\n");
             }

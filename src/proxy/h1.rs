@@ -196,7 +196,10 @@ fn put_head(
         }
         if *name == header::CONNECTION && !tunnel {
             closing |= value == "close";
-            continue;
+            // Beside a 426.
+            if value != "upgrade" {
+                continue;
+            }
         }
         dated |= *name == header::DATE;
         out.put_field(name, value.as_bytes());

@@ -26,7 +26,7 @@ impl Present {
     pub const EXPECT: u32 = 1 << 5;
     /// Anything that begins with `serin-`.
     pub const SERIN: u32 = 1 << 6;
-    /// `X-Forwarded-For`, `-Proto` or `-Host`.
+    /// `X-Forwarded-For`, `-Proto` or `-Host`, `Forwarded` or `X-Real-IP`.
     pub const FORWARDED: u32 = 1 << 7;
     /// `X-Request-Id`.
     pub const REQUEST_ID: u32 = 1 << 9;
@@ -67,7 +67,9 @@ impl Present {
                 "upgrade" => Self::UPGRADE,
                 "te" => Self::TE,
                 "expect" => Self::EXPECT,
-                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => Self::FORWARDED,
+                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "forwarded" | "x-real-ip" => {
+                    Self::FORWARDED
+                }
                 "trailer" => Self::TRAILER,
                 "server-timing" => Self::SERVER_TIMING,
                 other if other.starts_with("serin-") => Self::SERIN,
@@ -116,6 +118,8 @@ pub static VIA: HeaderName = header::VIA;
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Other words for the same, which serin does not say itself.
+static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Fields that `Connection` may not take away: they are the message's own.
 fn is_message_field(name: &HeaderName) -> bool {
@@ -126,6 +130,8 @@ fn is_message_field(name: &HeaderName) -> bool {
         || name == FORWARDED_FOR
         || name == FORWARDED_PROTO
         || name == FORWARDED_HOST
+        || name == REAL_IP
+        || name == header::FORWARDED
         || name == REQUEST_ID
         || name == TRACEPARENT
         || ["serin-", "content-", "sec-"].iter().any(|front| name.as_str().starts_with(front))
@@ -282,6 +288,8 @@ pub struct Upward<'a> {
     host: Option<&'a HeaderValue>,
     /// `X-Forwarded-*` are to be set; where a trusted peer sent some, they have been put right in place.
     forwarded: bool,
+    /// `TE: trailers` goes up; over HTTP/1.1 `Connection` must name it (RFC 9110 section 10.1.4).
+    pub takes_trailers: bool,
     via: &'static [u8],
 }
 
@@ -335,11 +343,25 @@ pub fn towards_upstream<'a>(
     if believed {
         forwarded_on(headers, hop, host);
     } else if present.has(Present::FORWARDED) {
-        for name in [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST] {
+        for name in [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST, &header::FORWARDED, &REAL_IP] {
             headers.remove(name);
         }
     }
-    Upward { hop, host, forwarded: !believed, via: via(version) }
+    Upward { hop, host, forwarded: !believed, takes_trailers: te_trailers, via: via(version) }
+}
+
+/// How often the request may still be forwarded, where OPTIONS says so (RFC 9110 section 7.6.2).
+#[must_use]
+pub fn hops_left(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(header::MAX_FORWARDS)?.to_str().ok()?;
+    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// Counts this hop.
+pub fn count_hop(headers: &mut HeaderMap) {
+    if let Some(left) = hops_left(headers) {
+        headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
+    }
 }
 
 /// What a trusted peer says of its callers is kept, and the peer itself added.

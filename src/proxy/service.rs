@@ -12,7 +12,7 @@ use super::body::{BodyBounds, BodyError, DownBody, Held, Measured, UpBody, UpSta
 use super::caller_body::CallerBody;
 use super::claims::Claims;
 use super::connection::Connection;
-use super::error::ProxyError;
+use super::error::{METHODS, ProxyError};
 use super::exchange::Exchange;
 use super::forward::{self, Answer, Attempt, Failure};
 use super::headers::Present;
@@ -42,6 +42,7 @@ pub async fn handle(connection: &Rc<Connection>, request: Request<CallerBody>) -
     let mut response = match find(&view, connection, &request, present) {
         Ok(Found::Rollout(routed)) => serve(connection, &routed, request, present, started).await,
         Ok(Found::Health) => health(connection),
+        Ok(Found::LastHop) => last_hop(connection, &view, started),
         Err(error) => unrouted(connection, &view, &request, present, &error, started),
     };
     // In place: an answer is large, and every move of it a copy.
@@ -52,6 +53,8 @@ pub async fn handle(connection: &Rc<Connection>, request: Request<CallerBody>) -
 enum Found {
     Rollout(Routed),
     Health,
+    /// OPTIONS that may not be forwarded.
+    LastHop,
 }
 
 /// Checks the head and finds the rollout that takes it.
@@ -78,6 +81,9 @@ fn find(
     if connection.listening.config.health.as_deref() == Some(uri.path()) {
         return Ok(Found::Health);
     }
+    if request.method() == Method::OPTIONS && headers::hops_left(request.headers()) == Some(0) {
+        return Ok(Found::LastHop);
+    }
     let at = view.snapshot().routes.find(host, uri.path()).ok_or(ProxyError::NoRoute)?;
     Routed::new(view, at).map(Found::Rollout).ok_or(ProxyError::NoRoute)
 }
@@ -91,6 +97,14 @@ fn health(connection: &Connection) -> Response<DownBody> {
         Response::new(DownBody::full(bytes::Bytes::from_static(if ready { b"ok\n" } else { b"not ready\n" })));
     *response.status_mut() = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+/// Serin's own answer to OPTIONS that went as far as it may (RFC 9110 section 7.6.2).
+fn last_hop(connection: &Connection, view: &View, started: Mono) -> Response<DownBody> {
+    Unchosen::begin(&connection.worker, &view.snapshot().unrouted, started).answered(StatusCode::OK);
+    let mut response = Response::new(DownBody::full(bytes::Bytes::new()));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
     response
 }
 
@@ -167,6 +181,9 @@ async fn serve(
     let mut body = upward(connection, &parts, incoming, peeked, look, bounds, &state);
     exchange.asking = Asking::of(routed, &parts.method, &mut body);
     let (hop, host) = (&connection.hop, head.host.as_ref());
+    if parts.method == Method::OPTIONS {
+        headers::count_hop(&mut parts.headers);
+    }
     let upward = headers::towards_upstream(&mut parts.headers, present, hop, host, parts.version);
     ids.clean(&mut parts.headers, present);
     let mut request = Some(Request::from_parts(parts, body));
@@ -194,6 +211,7 @@ async fn serve(
 /// What later steps need of a request head after it has gone up.
 pub(super) struct Head {
     pub method: Method,
+    pub version: Version,
     pub path: http::uri::PathAndQuery,
     pub host: Option<HeaderValue>,
 }
@@ -206,6 +224,7 @@ impl Head {
         };
         Self {
             method: parts.method.clone(),
+            version: parts.version,
             path: parts.uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
             host,
         }
@@ -437,8 +456,14 @@ fn downward(
     exchange.head(parts.status, now, reader);
     exchange.look_at(&parts.headers);
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-    let protocol = if switching { parts.headers.get(header::UPGRADE).cloned() } else { None };
+    // Who asks for another protocol must name it (RFC 9110 section 15.5.22); HTTP/2 has no word for it.
+    let demanding = parts.status == StatusCode::UPGRADE_REQUIRED && head.version == Version::HTTP_11;
+    let protocol = if switching || demanding { parts.headers.get(header::UPGRADE).cloned() } else { None };
     headers::towards_downstream(&mut parts.headers, present);
+    if demanding && let Some(protocol) = &protocol {
+        parts.headers.insert(header::UPGRADE, protocol.clone());
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
     let tags = Tags {
         routed: routed.clone(),
         choice,

@@ -1,5 +1,7 @@
 //! A request that ended before a version was chosen for it: counted once, under empty labels.
 
+use http::StatusCode;
+
 use super::error::ProxyError;
 use super::worker::Worker;
 use crate::measure::{Observation, Outcome, Recorder};
@@ -24,6 +26,11 @@ impl<'a> Unchosen<'a> {
     /// A version is chosen: its own recorder counts from here.
     pub fn chosen(mut self) {
         self.counted = true;
+    }
+
+    /// Answered by serin itself.
+    pub fn answered(mut self, status: StatusCode) {
+        self.count(Outcome::Success, Some(status.as_u16()));
     }
 
     /// Refused with `error`.

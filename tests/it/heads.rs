@@ -127,13 +127,14 @@ fn a_request_is_named_and_traced() {
 #[test]
 fn forwarding_fields_are_serins_own_unless_the_peer_is_trusted() {
     let upstream = Upstream::ok();
-    let said = "x-forwarded-for: 198.51.100.7\r\nx-forwarded-proto: https\r\nx-forwarded-host: evil.test\r\nvia: 1.0 before\r\n";
+    let said = "forwarded: for=198.51.100.7\r\nx-real-ip: 198.51.100.7\r\nx-forwarded-for: 198.51.100.7\r\nx-forwarded-proto: https\r\nx-forwarded-host: evil.test\r\nvia: 1.0 before\r\n";
     let proxy = Proxy::in_front_of(&upstream);
     let answer = proxy.ask(get("/", said));
     let seen = upstream.last();
     assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
     assert_eq!(seen.header("x-forwarded-host"), Some("a.test"));
+    assert_eq!((seen.header("forwarded"), seen.header("x-real-ip")), (None, None));
     assert_eq!(seen.all("via").join(", "), "1.0 before, 1.1 serin");
     assert_eq!(seen.header("host"), Some(upstream.addr.to_string().as_str()));
     assert_eq!(answer.header("via"), Some("1.1 serin"));
@@ -144,6 +145,7 @@ fn forwarding_fields_are_serins_own_unless_the_peer_is_trusted() {
     assert_eq!(seen.header("x-forwarded-for"), Some("198.51.100.7, 127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
     assert_eq!(seen.header("x-forwarded-host"), Some("evil.test"));
+    assert_eq!((seen.header("forwarded"), seen.header("x-real-ip")), (Some("for=198.51.100.7"), Some("198.51.100.7")));
     assert_eq!(seen.header("host"), Some("a.test"));
 }
 
@@ -192,6 +194,49 @@ fn options_of_the_server_finds_its_rollout_and_keeps_its_star() {
         assert_eq!((answer.status, answer.header("serin-rollout")), (200, Some("root")), "{target}");
         assert_eq!(upstream.last().target, "*");
     }
+}
+
+#[test]
+fn options_is_forwarded_as_often_as_it_may_be() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::in_front_of(&upstream);
+    let ask = |method: &str, hops: &str| {
+        proxy.ask(format!("{method} /x HTTP/1.1\r\nhost: a\r\nmax-forwards: {hops}\r\n\r\n"))
+    };
+    for (method, hops, expect) in [
+        ("OPTIONS", "7", "6"),
+        ("OPTIONS", "1", "0"),
+        ("OPTIONS", "-1", "-1"),
+        ("OPTIONS", "x", "x"),
+        ("GET", "0", "0"),
+    ] {
+        assert_eq!(ask(method, hops).status, 200);
+        assert_eq!(upstream.last().header("max-forwards"), Some(expect), "{method} {hops}");
+    }
+    let before = upstream.requests().len();
+    let answer = ask("OPTIONS", "0");
+    assert_eq!((answer.status, answer.text().as_str(), answer.header("serin-arm")), (200, "", None));
+    assert!(answer.header("allow").unwrap().contains("POST"));
+    assert_eq!(upstream.requests().len(), before, "it went no further");
+    proxy.until_metric("serin_requests_total", &["rollout=\"\"", "outcome=\"success\""], 1.0);
+}
+
+#[test]
+fn a_demand_for_another_protocol_names_it() {
+    let upstream = Upstream::saying(
+        "HTTP/1.1 426 Upgrade Required\r\nupgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 2\r\n\r\nno",
+    );
+    let proxy = Proxy::in_front_of(&upstream);
+    for fields in ["", "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 99\r\n"] {
+        let answer = proxy.ask(get("/", fields));
+        assert_eq!((answer.status, answer.text().as_str()), (426, "no"));
+        assert_eq!((answer.header("upgrade"), answer.header("connection")), (Some("websocket"), Some("upgrade")));
+    }
+    // Any other answer's Upgrade is of its own connection.
+    let upstream =
+        Upstream::saying("HTTP/1.1 200 OK\r\nupgrade: h2c\r\nconnection: upgrade\r\ncontent-length: 2\r\n\r\nok");
+    let answer = Proxy::in_front_of(&upstream).ask(get("/", ""));
+    assert_eq!((answer.header("upgrade"), answer.header("connection")), (None, None));
 }
 
 #[test]
@@ -332,7 +377,7 @@ fn trailers_pass_from_http1_to_http1_where_both_sides_want_them() {
     assert_eq!((answer.text().as_str(), answer.trailers), ("ok", trailer("x-sum", "7")));
     let seen = upstream.last();
     assert_eq!((seen.text().as_str(), &seen.trailers), ("up", &trailer("x-up", "1")));
-    assert_eq!(seen.header("te"), Some("trailers"));
+    assert_eq!((seen.header("te"), seen.header("connection")), (Some("trailers"), Some("te")));
     proxy.until_outcome("success", 1.0);
 }
 
