@@ -3,63 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::testing::{Trial, terms};
 use super::*;
 use crate::judge::Verdict;
-use crate::names::{Mono, RolloutName, VersionName, Wall};
+use crate::names::VersionName;
 use crate::split::weight::Weight;
-
-struct Trial {
-    terms: Terms,
-    state: State,
-    now: Now,
-}
 
 fn gates(all: &[(&str, Hook)]) -> Arc<[ConfirmGate]> {
     let valid = Duration::from_secs(40);
     all.iter().map(|(name, hook)| ConfirmGate { name: (*name).to_owned(), hook: *hook, valid }).collect()
 }
 
+/// Four stages of an hour without signatures, and the last.
+fn gated(all: &[(&str, Hook)]) -> Trial {
+    Trial::under(Terms { confirm: gates(all), ..terms(Some(Plan::preset("gradual").unwrap())) })
+}
+
 impl Trial {
-    /// Four stages of an hour without signatures, and the last.
-    fn new(all: &[(&str, Hook)]) -> Self {
-        let terms = Terms {
-            rollout: RolloutName::new("chat"),
-            stable: VersionName::new("a"),
-            canary: Some(VersionName::new("b")),
-            plan: Some(Arc::new(Plan::preset("gradual").unwrap())),
-            weight: None,
-            gates: "g".to_owned(),
-            policy: None,
-            drill_every: None,
-            register: None,
-            confirm: gates(all),
-        };
-        let now = Now { mono: Mono(0), wall: Wall(1_795_168_800_000) };
-        Self { state: State::initial(&terms).resume(now.mono), terms, now }
-    }
-
-    fn take(&mut self, event: Event) -> Result<Vec<Record>, Refusal> {
-        let (state, effects) = step(&self.terms, &self.state, event, self.now)?;
-        self.state = state;
-        Ok(effects.into_iter().filter_map(|e| if let Effect::Record(r) = e { Some(*r) } else { None }).collect())
-    }
-
-    fn by(&mut self, verb: Verb) -> Result<Vec<Record>, Refusal> {
-        self.take(Event::Command { verb, actor: Actor::new("olga", &[Role::Owner]), reason: "why".to_owned() })
-    }
-
-    fn passes(&mut self, seconds: u64) {
-        self.now.mono = self.now.mono.plus(Duration::from_secs(seconds));
-        self.now.wall.0 += i64::try_from(seconds).unwrap() * 1_000;
-    }
-
     /// What a turn of the evaluator does: the judge's word, then a tick.
     fn turn(&mut self, proven: bool) -> Vec<Record> {
         let mut done = Vec::new();
         if proven {
-            done.extend(self.take(Event::Judged(Verdict::Advance { reason: "proven".to_owned() })).unwrap());
+            done.extend(self.recorded(Event::Judged(Verdict::Advance { reason: "proven".to_owned() })).unwrap());
         }
-        done.extend(self.take(Event::Tick).unwrap());
+        done.extend(self.recorded(Event::Tick).unwrap());
         done
     }
 
@@ -70,7 +37,7 @@ impl Trial {
 
     fn says_of(&mut self, gate: &str, version: &str, generation: u64, answer: Result<(), &str>) -> Vec<Record> {
         let (version, answer) = (VersionName::new(version), answer.map_err(str::to_owned));
-        self.take(Event::Confirmed { gate: gate.to_owned(), version, generation, answer }).unwrap()
+        self.recorded(Event::Confirmed { gate: gate.to_owned(), version, generation, answer }).unwrap()
     }
 
     fn asks(&self) -> Option<&'static str> {
@@ -81,25 +48,21 @@ impl Trial {
         let question = confirm::question(&self.state, &self.terms);
         question.map(|q| q.held.into_iter().map(|(gate, why)| format!("{gate} {why}")).collect()).unwrap_or_default()
     }
-
-    fn waits_for(&self) -> Option<&'static str> {
-        waits_for(&self.state, &self.terms, self.now.wall)
-    }
 }
 
 #[test]
 fn a_gate_is_asked_when_all_else_is_ready_and_lets_one_rise_through() {
-    let mut trial = Trial::new(&[("board", Hook::ConfirmTrafficIncrease), ("last", Hook::ConfirmPromotion)]);
-    trial.by(Verb::Start).unwrap();
-    trial.passes(3_000);
+    let mut trial = gated(&[("board", Hook::ConfirmTrafficIncrease), ("last", Hook::ConfirmPromotion)]);
+    trial.by(Role::Owner, Verb::Start).unwrap();
+    trial.passes(Duration::from_secs(3_000));
     trial.turn(true);
     assert_eq!((trial.asks(), trial.waits_for()), (None, Some("residence")), "nobody is asked too early");
-    trial.passes(601);
+    trial.passes(Duration::from_secs(601));
     trial.turn(true);
     assert_eq!((trial.asks(), trial.waits_for()), (Some("confirm-traffic-increase"), Some("confirm")));
     assert_eq!(trial.held(), ["board has not answered yet"]);
     let since = confirm::question(&trial.state, &trial.terms).unwrap().since;
-    trial.passes(10);
+    trial.passes(Duration::from_secs(10));
     trial.says("board", Err("answered 403"));
     assert!(trial.turn(true).is_empty());
     assert_eq!(trial.held(), ["board answered 403"]);
@@ -109,13 +72,13 @@ fn a_gate_is_asked_when_all_else_is_ready_and_lets_one_rise_through() {
     assert_eq!((risen[0].decision, risen[0].stage, risen[0].proven), (Decision::Advance, Some(1), true));
     // A yes is good for one rise.
     for stage in 2..4 {
-        trial.passes(3_601);
+        trial.passes(Duration::from_secs(3_601));
         assert!(trial.turn(true).is_empty());
         assert_eq!(trial.held(), ["board has not answered yet"]);
         trial.says("board", Ok(()));
         assert_eq!(trial.turn(true)[0].stage, Some(stage));
     }
-    trial.passes(3_601);
+    trial.passes(Duration::from_secs(3_601));
     trial.turn(true);
     assert_eq!(trial.asks(), Some("confirm-promotion"), "the last stage serves everybody");
     trial.says("board", Ok(()));
@@ -127,14 +90,14 @@ fn a_gate_is_asked_when_all_else_is_ready_and_lets_one_rise_through() {
 #[test]
 fn every_gate_of_a_hook_must_open_and_a_yes_grows_old() {
     let both = [("one", Hook::ConfirmTrafficIncrease), ("two", Hook::ConfirmTrafficIncrease)];
-    let mut trial = Trial::new(&both);
-    trial.by(Verb::Start).unwrap();
-    trial.passes(3_601);
+    let mut trial = gated(&both);
+    trial.by(Role::Owner, Verb::Start).unwrap();
+    trial.passes(Duration::from_secs(3_601));
     trial.turn(true);
     trial.says("one", Ok(()));
     assert!(trial.turn(true).is_empty());
     assert_eq!(trial.held(), ["two has not answered yet"]);
-    trial.passes(41);
+    trial.passes(Duration::from_secs(41));
     trial.turn(true);
     assert_eq!(trial.held(), ["one has not answered for 41 s", "two has not answered yet"]);
     trial.says("two", Ok(()));
@@ -145,9 +108,9 @@ fn every_gate_of_a_hook_must_open_and_a_yes_grows_old() {
 
 #[test]
 fn a_yes_about_something_else_is_no_yes() {
-    let mut trial = Trial::new(&[("board", Hook::ConfirmTrafficIncrease)]);
-    trial.by(Verb::Start).unwrap();
-    trial.passes(3_601);
+    let mut trial = gated(&[("board", Hook::ConfirmTrafficIncrease)]);
+    trial.by(Role::Owner, Verb::Start).unwrap();
+    trial.passes(Duration::from_secs(3_601));
     trial.turn(true);
     let generation = trial.state.generation;
     trial.says_of("board", "c", generation, Ok(()));
@@ -157,11 +120,11 @@ fn a_yes_about_something_else_is_no_yes() {
     assert_eq!(trial.held(), ["board has not answered yet"]);
     trial.says("board", Ok(()));
     // A pause and a resume are another entry: what was said before is about the one before.
-    trial.by(Verb::Pause).unwrap();
-    trial.by(Verb::Resume).unwrap();
+    trial.by(Role::Owner, Verb::Pause).unwrap();
+    trial.by(Role::Owner, Verb::Resume).unwrap();
     assert!(trial.turn(true).is_empty());
     trial.says("board", Ok(()));
-    let mut restarted = Trial::new(&[("board", Hook::ConfirmTrafficIncrease)]);
+    let mut restarted = gated(&[("board", Hook::ConfirmTrafficIncrease)]);
     let text = serde_json::to_string(&trial.state).unwrap();
     restarted.now = trial.now;
     restarted.state = serde_json::from_str::<State>(&text).unwrap().resume(trial.now.mono);
@@ -171,9 +134,9 @@ fn a_yes_about_something_else_is_no_yes() {
 
 #[test]
 fn a_promotion_by_hand_skips_residence_and_judge_but_no_gate() {
-    let mut trial = Trial::new(&[("board", Hook::ConfirmTrafficIncrease)]);
-    trial.by(Verb::Start).unwrap();
-    let waits = trial.by(Verb::Promote { full: false }).unwrap();
+    let mut trial = gated(&[("board", Hook::ConfirmTrafficIncrease)]);
+    trial.by(Role::Owner, Verb::Start).unwrap();
+    let waits = trial.by(Role::Owner, Verb::Promote { full: false }).unwrap();
     assert_eq!((waits[0].decision, waits[0].to, waits[0].stage), (Decision::Await, Phase::Awaiting, Some(0)));
     trial.turn(false);
     assert_eq!(trial.waits_for(), Some("confirm"));
@@ -183,9 +146,9 @@ fn a_promotion_by_hand_skips_residence_and_judge_but_no_gate() {
     let risen = trial.turn(false);
     assert_eq!((risen[0].decision, risen[0].stage, risen[0].proven), (Decision::Promote, Some(1), false));
     // One who waits longer than the stage's deadline is told so.
-    trial.by(Verb::Promote { full: false }).unwrap();
+    trial.by(Role::Owner, Verb::Promote { full: false }).unwrap();
     trial.turn(false);
-    trial.passes(4 * 3_600 + 1);
+    trial.passes(Duration::from_secs(4 * 3_600 + 1));
     let paused = trial.turn(false);
     assert_eq!(paused[0].decision, Decision::Deadline);
     assert_eq!(paused[0].reason, "no confirm gate has opened by the stage's deadline");
@@ -193,20 +156,20 @@ fn a_promotion_by_hand_skips_residence_and_judge_but_no_gate() {
 
 #[test]
 fn a_release_begins_when_its_gate_is_open_by_hand_and_by_itself() {
-    let mut trial = Trial::new(&[("board", Hook::ConfirmRollout)]);
-    let refused = trial.by(Verb::Start).unwrap_err();
+    let mut trial = gated(&[("board", Hook::ConfirmRollout)]);
+    let refused = trial.by(Role::Owner, Verb::Start).unwrap_err();
     assert_eq!(refused.kind, RefusalKind::Conflict);
     assert_eq!(refused.why, "confirm-rollout holds: board has not answered yet; start again when it opens");
     trial.turn(false);
     assert_eq!(trial.asks(), Some("confirm-rollout"), "asked before anybody begins it");
     trial.says("board", Err("answered 403"));
     trial.turn(false);
-    assert!(trial.by(Verb::Start).unwrap_err().why.contains("board answered 403"));
+    assert!(trial.by(Role::Owner, Verb::Start).unwrap_err().why.contains("board answered 403"));
     trial.says("board", Ok(()));
-    assert_eq!(trial.by(Verb::Start).unwrap()[0].decision, Decision::Start);
+    assert_eq!(trial.by(Role::Owner, Verb::Start).unwrap()[0].decision, Decision::Start);
     assert_eq!(trial.asks(), None);
 
-    let mut itself = Trial::new(&[("board", Hook::ConfirmRollout)]);
+    let mut itself = gated(&[("board", Hook::ConfirmRollout)]);
     let plan = Plan { start: Start::OnNewVersion, ..Plan::preset("gradual").unwrap() };
     itself.terms.plan = Some(Arc::new(plan));
     itself.state = State::initial(&itself.terms).resume(itself.now.mono);
@@ -215,7 +178,7 @@ fn a_release_begins_when_its_gate_is_open_by_hand_and_by_itself() {
     let begun = itself.turn(false);
     assert_eq!((begun[0].decision, begun[0].actor.as_str()), (Decision::Start, "config"));
 
-    let mut plain = Trial::new(&[("board", Hook::ConfirmRollout)]);
+    let mut plain = gated(&[("board", Hook::ConfirmRollout)]);
     (plain.terms.plan, plain.terms.weight) = (None, Some(Weight::from_percent(5.0).unwrap()));
     plain.state = State::initial(&plain.terms).resume(plain.now.mono);
     assert!(plain.turn(false).is_empty());
@@ -226,13 +189,13 @@ fn a_release_begins_when_its_gate_is_open_by_hand_and_by_itself() {
 #[test]
 fn a_rollback_hook_that_says_yes_rolls_back_from_wherever_the_canary_is_under_trial() {
     let hooks = [("oncall", Hook::Rollback), ("board", Hook::ConfirmTrafficIncrease)];
-    let mut trial = Trial::new(&hooks);
+    let mut trial = gated(&hooks);
     assert!(trial.says("oncall", Ok(())).is_empty(), "nothing runs");
-    trial.by(Verb::Start).unwrap();
+    trial.by(Role::Owner, Verb::Start).unwrap();
     assert!(trial.says("oncall", Err("answered 403")).is_empty());
     let other = trial.state.generation + 1;
     assert!(trial.says_of("oncall", "c", other, Ok(())).is_empty(), "about another version");
-    trial.passes(3_601);
+    trial.passes(Duration::from_secs(3_601));
     trial.turn(true);
     assert_eq!(trial.waits_for(), Some("confirm"));
     // It is not asked of the generation: a fall waits for nothing.
@@ -245,15 +208,15 @@ fn a_rollback_hook_that_says_yes_rolls_back_from_wherever_the_canary_is_under_tr
         &[Verb::Start, Verb::Promote { full: false }],
         &[Verb::Start, Verb::Promote { full: true }],
     ] {
-        let mut trial = Trial::new(&hooks[..1]);
+        let mut trial = gated(&hooks[..1]);
         for verb in verbs {
-            trial.by(*verb).unwrap();
+            trial.by(Role::Owner, *verb).unwrap();
         }
         assert_eq!(trial.says("oncall", Ok(()))[0].to, Phase::RolledBack, "{verbs:?}");
     }
-    let mut trial = Trial::new(&hooks[..1]);
+    let mut trial = gated(&hooks[..1]);
     for verb in [Verb::Start, Verb::Promote { full: true }, Verb::Promote { full: false }] {
-        trial.by(verb).unwrap();
+        trial.by(Role::Owner, verb).unwrap();
     }
     assert_eq!(trial.state.phase, Phase::Completed);
     assert!(trial.says("oncall", Ok(())).is_empty(), "its trial is over: abort reverts");
@@ -261,12 +224,13 @@ fn a_rollback_hook_that_says_yes_rolls_back_from_wherever_the_canary_is_under_tr
 
 #[test]
 fn a_gate_that_holds_is_in_the_way_of_no_fall() {
-    let mut trial = Trial::new(&[("board", Hook::ConfirmTrafficIncrease)]);
-    trial.by(Verb::Start).unwrap();
-    trial.passes(3_601);
+    let mut trial = gated(&[("board", Hook::ConfirmTrafficIncrease)]);
+    trial.by(Role::Owner, Verb::Start).unwrap();
+    trial.passes(Duration::from_secs(3_601));
     trial.turn(true);
     assert_eq!(trial.waits_for(), Some("confirm"));
-    let fallen = trial.take(Event::Judged(Verdict::Rollback { rule: "e".to_owned(), reason: "9".to_owned() })).unwrap();
+    let fallen =
+        trial.recorded(Event::Judged(Verdict::Rollback { rule: "e".to_owned(), reason: "9".to_owned() })).unwrap();
     assert_eq!(fallen[0].decision, Decision::Rollback);
     assert_eq!(trial.asks(), None);
 }

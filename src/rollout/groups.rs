@@ -1,13 +1,14 @@
 //! The laws of groups: every reachable pair of two members (bounded), and three members on a long random walk.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::laws::{HOUR, Ledger, advance, by, clamp, hold, plan, stage, worse};
+use super::laws::{Ledger, clamp};
 use super::lockstep::{Member, fall_with, open, waiting};
+use super::testing::terms;
+use super::worlds::{HOUR, advance, by, hold, plan, stage, worse};
 use super::*;
-use crate::names::{Mono, RolloutName, VersionName, Wall};
+use crate::names::{Mono, RolloutName, Wall};
 use crate::split::weight::Weight;
 
 const NOON: Wall = Wall(1_795_176_000_000);
@@ -39,18 +40,7 @@ impl Group {
                 if let Some(freeze) = freeze.filter(|_| index + 1 == members) {
                     plan.freezes = vec![freeze.parse().unwrap()];
                 }
-                Terms {
-                    rollout: RolloutName::new(format!("r{index}")),
-                    stable: VersionName::new("a"),
-                    canary: Some(VersionName::new("b")),
-                    plan: Some(Arc::new(plan)),
-                    weight: None,
-                    gates: "g".to_owned(),
-                    policy: None,
-                    drill_every: None,
-                    confirm: std::sync::Arc::default(),
-                    register: None,
-                }
+                Terms { rollout: RolloutName::new(format!("r{index}")), ..terms(Some(plan)) }
             })
             .collect();
         let states = terms.iter().map(|terms| State::initial(terms).resume(now.mono)).collect();

@@ -29,7 +29,11 @@ mod registered;
 pub mod state;
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod testing;
 mod verbs;
+#[cfg(test)]
+mod worlds;
 
 pub use crate::judge::{GateResult, On};
 pub use calendar::{Freeze, Hours, NotBefore};

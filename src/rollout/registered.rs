@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::testing::{Trial, terms};
 use super::*;
 use crate::judge::Verdict;
-use crate::names::{Mono, RolloutName, VersionName, Wall};
+use crate::names::VersionName;
 
 fn entry(version: &str, digest: &str) -> Arc<Registration> {
     Arc::new(Registration {
@@ -20,53 +21,19 @@ fn entry(version: &str, digest: &str) -> Arc<Registration> {
     })
 }
 
-struct Trial {
-    terms: Terms,
-    state: State,
-    now: Now,
+fn entered(digest: &str) -> Trial {
+    Trial::under(Terms { register: Some(entry("b", digest)), ..terms(Some(Plan::preset("gradual").unwrap())) })
 }
 
 impl Trial {
-    fn new(digest: &str) -> Self {
-        let terms = Terms {
-            rollout: RolloutName::new("chat"),
-            stable: VersionName::new("a"),
-            canary: Some(VersionName::new("b")),
-            plan: Some(Arc::new(Plan::preset("gradual").unwrap())),
-            weight: None,
-            gates: "g".to_owned(),
-            policy: None,
-            drill_every: None,
-            confirm: Arc::default(),
-            register: Some(entry("b", digest)),
-        };
-        let now = Now { mono: Mono(0), wall: Wall(1_795_168_800_000) };
-        Self { state: State::initial(&terms).resume(now.mono), terms, now }
-    }
-
-    fn take(&mut self, event: Event) -> Result<Vec<Record>, Refusal> {
-        let (state, effects) = step(&self.terms, &self.state, event, self.now)?;
-        self.state = state;
-        Ok(effects.into_iter().filter_map(|e| if let Effect::Record(r) = e { Some(*r) } else { None }).collect())
-    }
-
-    fn by(&mut self, role: Role, verb: Verb) -> Result<Vec<Record>, Refusal> {
-        self.take(Event::Command { verb, actor: Actor::new("olga", &[role]), reason: "why".to_owned() })
-    }
-
     /// An hour and a second pass, and the judge has its proof.
     fn proven(&mut self) -> Vec<Record> {
-        self.now.mono = self.now.mono.plus(Duration::from_secs(3_601));
-        self.now.wall.0 += 3_601_000;
-        self.take(Event::Judged(Verdict::Advance { reason: "proven".to_owned() })).unwrap()
+        self.passes(Duration::from_secs(3_601));
+        self.recorded(Event::Judged(Verdict::Advance { reason: "proven".to_owned() })).unwrap()
     }
 
     fn digest(&mut self, digest: &str) {
         self.terms.register = Some(entry("b", digest));
-    }
-
-    fn waits_for(&self) -> Option<&'static str> {
-        waits_for(&self.state, &self.terms, self.now.wall)
     }
 
     fn frozen(&self) -> Option<&str> {
@@ -76,7 +43,7 @@ impl Trial {
 
 #[test]
 fn the_entry_is_frozen_at_the_start_and_stands_in_its_record_alone() {
-    let mut trial = Trial::new("01");
+    let mut trial = entered("01");
     let start = trial.by(Role::Operator, Verb::Start).unwrap();
     assert_eq!(start[0].register.as_deref(), Some(&*entry("b", "01")));
     assert_eq!(trial.frozen(), Some("sha256:01"));
@@ -87,7 +54,7 @@ fn the_entry_is_frozen_at_the_start_and_stands_in_its_record_alone() {
     trial.by(Role::Operator, Verb::Abort).unwrap();
     trial.by(Role::Owner, Verb::Clear).unwrap();
     assert_eq!(trial.frozen(), None);
-    let mut plain = Trial::new("01");
+    let mut plain = entered("01");
     (plain.terms.plan, plain.terms.weight) = (None, None);
     let weight = crate::split::weight::Weight::from_percent(5.0).unwrap();
     let set = plain.by(Role::Operator, Verb::SetWeight(weight)).unwrap();
@@ -96,7 +63,7 @@ fn the_entry_is_frozen_at_the_start_and_stands_in_its_record_alone() {
 
 #[test]
 fn another_digest_under_the_same_name_lets_nothing_rise_and_everything_fall() {
-    let mut trial = Trial::new("01");
+    let mut trial = entered("01");
     trial.by(Role::Operator, Verb::Start).unwrap();
     trial.digest("02");
     assert!(trial.proven().is_empty(), "proof is not enough");
@@ -114,13 +81,14 @@ fn another_digest_under_the_same_name_lets_nothing_rise_and_everything_fall() {
     trial.digest("01");
     assert_eq!(trial.proven()[0].decision, Decision::Advance);
     trial.digest("02");
-    let fallen = trial.take(Event::Judged(Verdict::Rollback { rule: "e".to_owned(), reason: "9".to_owned() })).unwrap();
+    let fallen =
+        trial.recorded(Event::Judged(Verdict::Rollback { rule: "e".to_owned(), reason: "9".to_owned() })).unwrap();
     assert_eq!(fallen[0].decision, Decision::Rollback, "a fall waits for nothing");
 }
 
 #[test]
 fn an_owner_takes_another_digest_in_and_the_evidence_begins_anew() {
-    let mut trial = Trial::new("01");
+    let mut trial = entered("01");
     trial.by(Role::Operator, Verb::Start).unwrap();
     trial.digest("02");
     trial.proven();
@@ -134,7 +102,7 @@ fn an_owner_takes_another_digest_in_and_the_evidence_begins_anew() {
 
 #[test]
 fn a_person_registers_before_the_start_and_what_is_no_digest_while_it_runs() {
-    let mut trial = Trial::new("01");
+    let mut trial = entered("01");
     let written = trial.by(Role::Operator, Verb::Register).unwrap();
     assert_eq!((written[0].decision, written[0].to), (Decision::Register, Phase::Idle));
     assert_eq!(written[0].register.as_ref().unwrap().digest, "sha256:01");
@@ -158,12 +126,12 @@ fn a_person_registers_before_the_start_and_what_is_no_digest_while_it_runs() {
 
 #[test]
 fn the_entry_of_a_version_that_waits_is_not_about_the_one_that_runs() {
-    let mut trial = Trial::new("01");
+    let mut trial = entered("01");
     let plan = Plan { second_version: SecondVersion::Queue, ..Plan::preset("gradual").unwrap() };
     trial.terms.plan = Some(Arc::new(plan));
     trial.by(Role::Operator, Verb::Start).unwrap();
     (trial.terms.canary, trial.terms.register) = (Some(VersionName::new("c")), Some(entry("c", "03")));
-    trial.take(Event::NewVersion(VersionName::new("c"))).unwrap();
+    trial.recorded(Event::NewVersion(VersionName::new("c"))).unwrap();
     assert_eq!(trial.proven()[0].decision, Decision::Advance);
     assert_eq!(trial.frozen(), Some("sha256:01"));
 }

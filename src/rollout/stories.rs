@@ -3,24 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::testing::{Trial, percent, terms};
 use super::*;
 use crate::judge::{Lack, Missing, Verdict};
-use crate::names::{Mono, RolloutName, VersionName, Wall};
+use crate::names::VersionName;
 use crate::split::weight::Weight;
 
 const HOUR: Duration = Duration::from_secs(3_600);
-
-/// A rollout with its clock and everything that it did.
-struct Story {
-    terms: Terms,
-    state: State,
-    now: Now,
-    done: Vec<Effect>,
-}
-
-fn percent(p: f64) -> Weight {
-    Weight::from_percent(p).unwrap()
-}
 
 fn actor(name: &str) -> Actor {
     let roles: &[Role] = match name {
@@ -31,34 +20,9 @@ fn actor(name: &str) -> Actor {
     Actor::new(name, roles)
 }
 
-impl Story {
+impl Trial {
     fn of(plan: Plan) -> Self {
-        let terms = Terms {
-            rollout: RolloutName::new("chat"),
-            stable: VersionName::new("a"),
-            canary: Some(VersionName::new("b")),
-            plan: Some(Arc::new(plan)),
-            weight: None,
-            gates: "g".to_owned(),
-            policy: None,
-            drill_every: None,
-            confirm: std::sync::Arc::default(),
-            register: None,
-        };
-        Self::under(terms)
-    }
-
-    fn under(terms: Terms) -> Self {
-        // 2026-11-20, a Friday, 10:00 UTC.
-        let now = Now { mono: Mono(0), wall: Wall(1_795_168_800_000) };
-        Self { state: State::initial(&terms).resume(now.mono), terms, now, done: Vec::new() }
-    }
-
-    fn take(&mut self, event: Event) -> Result<Vec<Effect>, Refusal> {
-        let (state, effects) = step(&self.terms, &self.state, event, self.now)?;
-        self.state = state;
-        self.done.extend(effects.clone());
-        Ok(effects)
+        Self::under(terms(Some(plan)))
     }
 
     fn try_to(&mut self, name: &str, verb: Verb) -> Result<Vec<Effect>, Refusal> {
@@ -87,12 +51,6 @@ impl Story {
         self
     }
 
-    fn passes(&mut self, time: Duration) -> &mut Self {
-        self.now.mono = self.now.mono.plus(time);
-        self.now.wall.0 += i64::try_from(time.as_millis()).unwrap();
-        self
-    }
-
     fn ticks(&mut self, time: Duration) -> &mut Self {
         self.passes(time);
         self.take(Event::Tick).unwrap();
@@ -117,12 +75,12 @@ fn short(approval: Approval) -> Plan {
 }
 
 /// A story that stands in this phase; for all but idle and plain ones, in the second stage.
-fn in_phase(phase: Phase) -> Story {
-    let mut story = Story::of(short(Approval::One));
-    let second = |story: &mut Story| {
+fn in_phase(phase: Phase) -> Trial {
+    let mut story = Trial::of(short(Approval::One));
+    let second = |story: &mut Trial| {
         story.does("alice", Verb::Start).passes(HOUR).advance().does("bob", Verb::Approve).is(Phase::Running, 5.0);
     };
-    let soak = |story: &mut Story| {
+    let soak = |story: &mut Trial| {
         story.does("alice", Verb::Start).does("olga", Verb::Promote { full: true });
         story.does("bob", Verb::Approve).is(Phase::Soaking, 99.0);
     };
@@ -186,7 +144,7 @@ fn every_phase_allows_the_verbs_of_the_table_and_no_others() {
 
 #[test]
 fn a_plan_without_approvals_walks_up_by_proof_and_residence_alone() {
-    let mut story = Story::of(short(Approval::None));
+    let mut story = Trial::of(short(Approval::None));
     story.does("alice", Verb::Start).is(Phase::Running, 1.0);
     story.advance().is(Phase::Running, 1.0);
     assert_eq!(waits_for(&story.state, &story.terms, story.now.wall), Some("residence"));
@@ -216,7 +174,7 @@ fn a_rollback_latches_first_then_records_then_tells() {
 
 #[test]
 fn a_rise_is_recorded_first_then_published_then_told() {
-    let mut story = Story::of(short(Approval::None));
+    let mut story = Trial::of(short(Approval::None));
     story.does("alice", Verb::Start);
     let order = |effects: &[Effect]| {
         matches!(effects, [Effect::Record(_), Effect::Weight { .. }, Effect::EnterStage { .. }, Effect::Notify(_)])
@@ -229,7 +187,7 @@ fn a_rise_is_recorded_first_then_published_then_told() {
 
 #[test]
 fn two_signatures_are_two_people_and_neither_is_the_starter() {
-    let mut story = Story::of(short(Approval::Two));
+    let mut story = Trial::of(short(Approval::Two));
     story.does("alice", Verb::Start).passes(HOUR).advance().is(Phase::Awaiting, 1.0);
     assert_eq!(story.try_to("alice", Verb::Approve).unwrap_err().kind, RefusalKind::Forbidden);
     story.does("bob", Verb::Approve).is(Phase::Awaiting, 1.0);
@@ -237,14 +195,14 @@ fn two_signatures_are_two_people_and_neither_is_the_starter() {
     story.does("carol", Verb::Approve).is(Phase::Running, 5.0);
     assert_eq!(story.last_record().approvals, ["bob", "carol"]);
     // Of one signature, the starter's own will do.
-    let mut story = Story::of(short(Approval::One));
+    let mut story = Trial::of(short(Approval::One));
     story.does("alice", Verb::Start).passes(HOUR).advance().does("alice", Verb::Approve).is(Phase::Running, 5.0);
 }
 
 #[test]
 fn a_signature_is_void_after_a_pause_an_extension_or_a_gate_that_no_longer_passes() {
     let signed = || {
-        let mut story = Story::of(short(Approval::Two));
+        let mut story = Trial::of(short(Approval::Two));
         story.does("alice", Verb::Start).passes(HOUR).advance().does("bob", Verb::Approve).is(Phase::Awaiting, 1.0);
         assert_eq!(story.state.approvals, ["bob"]);
         story
@@ -272,7 +230,7 @@ fn a_signature_is_void_after_a_pause_an_extension_or_a_gate_that_no_longer_passe
 
 #[test]
 fn a_stale_word_of_the_judge_moves_nothing_even_when_all_have_signed() {
-    let mut story = Story::of(short(Approval::One));
+    let mut story = Trial::of(short(Approval::One));
     story.does("alice", Verb::Start).passes(HOUR).advance().is(Phase::Awaiting, 1.0);
     story.passes(Duration::from_secs(11)).does("bob", Verb::Approve).is(Phase::Awaiting, 1.0);
     story.advance().is(Phase::Running, 5.0);
@@ -280,7 +238,7 @@ fn a_stale_word_of_the_judge_moves_nothing_even_when_all_have_signed() {
 
 #[test]
 fn promote_skips_gates_but_never_a_signature() {
-    let mut story = Story::of(short(Approval::None));
+    let mut story = Trial::of(short(Approval::None));
     story.does("alice", Verb::Start).does("alice", Verb::Promote { full: false }).is(Phase::Running, 5.0);
     assert!(!story.last_record().proven);
     assert_eq!(story.try_to("alice", Verb::Promote { full: true }).unwrap_err().kind, RefusalKind::Forbidden);
@@ -290,7 +248,7 @@ fn promote_skips_gates_but_never_a_signature() {
 
     let mut plan = short(Approval::None);
     plan.stages[1].approval = Approval::Two;
-    let mut story = Story::of(plan);
+    let mut story = Trial::of(plan);
     story.does("alice", Verb::Start).does("olga", Verb::Promote { full: true }).is(Phase::Awaiting, 1.0);
     story.hold().is(Phase::Awaiting, 1.0).does("bob", Verb::Approve).is(Phase::Awaiting, 1.0);
     story.does("carol", Verb::Approve).is(Phase::Soaking, 99.0);
@@ -330,7 +288,7 @@ fn step_back_goes_one_stage_down_and_from_the_first_to_zero_unlatched() {
 
 #[test]
 fn a_pause_is_no_residence_and_survives_a_restart() {
-    let mut story = Story::of(short(Approval::None));
+    let mut story = Trial::of(short(Approval::None));
     story.does("alice", Verb::Start).ticks(HOUR / 2).does("alice", Verb::Pause).ticks(HOUR);
     let text = serde_json::to_string(&story.last_record().state).unwrap();
     story.passes(HOUR * 100);
@@ -342,7 +300,7 @@ fn a_pause_is_no_residence_and_survives_a_restart() {
 
 #[test]
 fn a_checkpoint_gives_back_the_time_since_the_last_record() {
-    let mut story = Story::of(short(Approval::None));
+    let mut story = Trial::of(short(Approval::None));
     story.does("alice", Verb::Start).ticks(HOUR / 2);
     let mut back = story.last_record().state.clone();
     assert_eq!(back.resided, Duration::ZERO);
@@ -354,7 +312,7 @@ fn a_checkpoint_gives_back_the_time_since_the_last_record() {
 
 #[test]
 fn a_deadline_pauses_and_tells_and_a_resumed_stage_has_a_new_one() {
-    let mut story = Story::of(short(Approval::One));
+    let mut story = Trial::of(short(Approval::One));
     story.does("alice", Verb::Start).ticks(HOUR * 4 - Duration::from_secs(1)).is(Phase::Running, 1.0);
     story.done.clear();
     story.ticks(Duration::from_secs(1)).is(Phase::Paused, 1.0);
@@ -390,7 +348,7 @@ fn hours_and_freezes_hold_rises_and_never_falls() {
     plan.hours = Some("Mon-Fri 09:00-17:00 UTC".parse().unwrap());
     plan.freezes = vec!["2026-11-23".parse().unwrap()];
     plan.deadline_factor = 1_000.0;
-    let mut story = Story::of(plan); // Friday, 10:00
+    let mut story = Trial::of(plan); // Friday, 10:00
     story.does("alice", Verb::Start).passes(HOUR * 8).advance().is(Phase::Running, 1.0);
     assert_eq!(waits_for(&story.state, &story.terms, story.now.wall), Some("hours"));
     assert_eq!(story.try_to("alice", Verb::Promote { full: false }).unwrap_err().kind, RefusalKind::Conflict);
@@ -405,13 +363,13 @@ fn hours_and_freezes_hold_rises_and_never_falls() {
 fn before_the_plans_time_nothing_starts_or_rises_and_everything_falls() {
     let mut plan = short(Approval::None);
     plan.not_before = Some("2026-11-20T12:00:00Z".parse().unwrap());
-    let mut story = Story::of(plan.clone()); // Friday, 10:00
+    let mut story = Trial::of(plan.clone()); // Friday, 10:00
     let refused = story.try_to("alice", Verb::Start).unwrap_err();
     assert_eq!(refused.kind, RefusalKind::Conflict);
     story.passes(HOUR * 2).does("alice", Verb::Start).is(Phase::Running, 1.0);
 
     // Begun earlier under a plan that waits now: restarts and reloads do not lift it.
-    let mut story = Story::of(short(Approval::None));
+    let mut story = Trial::of(short(Approval::None));
     story.does("alice", Verb::Start);
     story.state.plan = Some(Arc::new(plan));
     story.passes(HOUR).advance().is(Phase::Running, 1.0);
@@ -421,7 +379,7 @@ fn before_the_plans_time_nothing_starts_or_rises_and_everything_falls() {
 
 #[test]
 fn clearing_needs_a_root_cause_and_after_the_third_rollback_an_owner() {
-    let mut story = Story::of(short(Approval::None));
+    let mut story = Trial::of(short(Approval::None));
     for round in 1..=3 {
         story.does("alice", Verb::Start).worse();
         assert_eq!(story.state.rollbacks_of(&VersionName::new("b")), round);
@@ -439,7 +397,7 @@ fn clearing_needs_a_root_cause_and_after_the_third_rollback_an_owner() {
 fn a_second_version_is_rejected_queued_or_supersedes() {
     let c = || VersionName::new("c");
     let with = |second_version| {
-        let mut story = Story::of(Plan { second_version, ..short(Approval::None) });
+        let mut story = Trial::of(Plan { second_version, ..short(Approval::None) });
         story.does("alice", Verb::Start).passes(HOUR).advance().is(Phase::Running, 5.0);
         story.terms.canary = Some(c());
         story
@@ -495,8 +453,8 @@ fn the_file_removes_or_promotes_the_canary() {
 
 #[test]
 fn cohorts_open_with_their_stage_and_close_with_the_rollout() {
-    let mut story = Story::of(Plan { soak: HOUR, ..Plan::preset("cohort_first").unwrap() });
-    let open = |story: &Story| ["internal", "beta", "other"].map(|c| story.state.cohorts().open(c));
+    let mut story = Trial::of(Plan { soak: HOUR, ..Plan::preset("cohort_first").unwrap() });
+    let open = |story: &Trial| ["internal", "beta", "other"].map(|c| story.state.cohorts().open(c));
     assert_eq!(open(&story), [false; 3]);
     story.does("alice", Verb::Start).is(Phase::Running, 0.0);
     assert_eq!(open(&story), [true, false, true]);
@@ -511,9 +469,9 @@ fn cohorts_open_with_their_stage_and_close_with_the_rollout() {
 
 #[test]
 fn a_plain_split_starts_with_the_file_runs_by_hand_and_is_guarded() {
-    let mut terms = Story::of(short(Approval::None)).terms;
+    let mut terms = Trial::of(short(Approval::None)).terms;
     (terms.plan, terms.weight) = (None, Some(percent(5.0)));
-    let mut story = Story::under(terms);
+    let mut story = Trial::under(terms);
     story.is(Phase::Idle, 0.0).ticks(Duration::ZERO).is(Phase::Running, 5.0);
     story.does("alice", Verb::SetWeight(percent(20.0))).is(Phase::Running, 20.0);
     assert!(!story.last_record().proven);
@@ -526,7 +484,7 @@ fn a_plain_split_starts_with_the_file_runs_by_hand_and_is_guarded() {
 
 #[test]
 fn new_versions_start_by_themselves_where_the_plan_says_so() {
-    let mut story = Story::of(Plan { start: Start::OnNewVersion, ..short(Approval::None) });
+    let mut story = Trial::of(Plan { start: Start::OnNewVersion, ..short(Approval::None) });
     story.ticks(Duration::ZERO).is(Phase::Running, 1.0);
     assert_eq!(story.state.started_by.as_deref(), Some("config"));
     story.worse().does("bob", Verb::Clear).ticks(HOUR).is(Phase::Idle, 0.0); // the same version is not tried again
@@ -545,7 +503,7 @@ fn a_drill_is_an_effect_only_and_its_result_is_recorded() {
 #[test]
 fn a_drill_that_failed_or_is_overdue_holds_every_rise_says_so_and_holds_no_fall() {
     let day = HOUR * 24;
-    let mut story = Story::of(short(Approval::None));
+    let mut story = Trial::of(short(Approval::None));
     story.terms.drill_every = Some(day * 30);
     assert_eq!(story.take(Event::Tick).unwrap(), [Effect::Drill], "never made: due at once");
     let refusal = story.try_to("alice", Verb::Start).unwrap_err();
@@ -585,7 +543,7 @@ fn the_gates_of_the_start_stay_in_force_until_an_owner_takes_others_with_a_reaso
         );
         Some(Arc::new(crate::judge::Policy::from_toml(&text).unwrap()))
     };
-    let mut story = Story::of(short(Approval::None));
+    let mut story = Trial::of(short(Approval::None));
     (story.terms.policy, story.terms.gates) = (policy(0.01), "first".to_owned());
     story.does("alice", Verb::Start);
     (story.terms.policy, story.terms.gates) = (policy(0.02), "second".to_owned());
