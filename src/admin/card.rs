@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::picture;
 use crate::evaluator::RolloutView;
 use crate::evaluator::view::{ArmView, StageView};
-use crate::judge::{GateReport, GateResult, show};
+use crate::judge::{GateReport, GateResult, On, show};
 use crate::report::Html;
 use crate::rollout::{Actor, Verb, VerbArgs};
 use crate::split::Weight;
@@ -183,9 +183,11 @@ fn gates(html: &mut Html, gates: &[GateReport]) {
 fn row(html: &mut Html, gate: &GateReport) {
     let value = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| show::value(gate.unit, value));
     html.raw("<tr title=\"").text(&gate.why).raw("\"><td><b>").text(&gate.name).raw("</b>");
-    if gate.on == crate::judge::On::Hold {
-        html.raw("<small>holds only</small>");
-    }
+    html.raw(match gate.on {
+        On::Rollback => "",
+        On::StepBack => "<small>steps back</small>",
+        On::Hold => "<small>holds only</small>",
+    });
     html.raw("</td><td class=\"num\">")
         .text(&value(gate.stable))
         .raw("</td><td class=\"num\">")

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::evaluator::{Board, Heartbeat, Mailbox, Notifier, RolloutView, ToLog};
 use crate::journal::{Body, Journal};
-use crate::judge::{GateReport, GateResult, Margin, Rule, Stat};
+use crate::judge::{GateReport, GateResult, Margin, On, Rule, Stat};
 use crate::notify::{self, Counts, Gate, Handle, Opened, Seen, Tuning, teller};
 use crate::rollout::{Notice, Phase};
 use crate::snapshot::Live;
@@ -118,7 +118,7 @@ fn see(view: &RolloutView, rollout: &config::Rollout) -> Seen {
         stage: view.stage.as_ref().map(|s| (s.index, s.of, s.entered_at.clone().unwrap_or_default())),
         gates: view.gates.iter().map(gate).collect(),
         timeline: rollout.plan.as_deref().map(teller::timeline),
-        criteria: rollout.policy.rules.iter().map(criterion).collect(),
+        criteria: rollout.policy.rules.iter().filter(|rule| rule.on == On::Rollback).map(criterion).collect(),
         contact: rollout.contact.clone(),
         exposed: (view.exposed.users, view.exposed.requests),
     }

@@ -24,7 +24,7 @@ impl Paint {
     fn word(self, word: &str, shown: &str) -> String {
         let code = match word {
             "pass" | "advance" | "completed" => "32",
-            "fail" | "rollback" | "rolled_back" => "1;31",
+            "fail" | "step-back" | "rollback" | "rolled_back" => "1;31",
             "paused" | "awaiting" => "33",
             "running" | "soaking" => "36",
             _ => "2",
@@ -344,7 +344,11 @@ fn sentences(gate: &Gate) -> Vec<String> {
     }
     let margin = |by: Option<f64>| by.map(|by| show::difference(&gate.unit, by));
     if let (Some(promote), Some(rollback)) = (margin(gate.promote), margin(gate.rollback)) {
-        let deed = if gate.on == "hold" { "holds" } else { "rolls back" };
+        let deed = match gate.on.as_str() {
+            "hold" => "holds",
+            "step-back" => "steps back",
+            _ => "rolls back",
+        };
         all.push(format!("fine up to {promote}; {deed} from {rollback}"));
     }
     if let Some(limit) = gate.limit {

@@ -10,6 +10,9 @@ use super::raw;
 use super::read::{At, Named, Scalar, Text};
 use crate::judge::{Comparator, Direction, Margin, Metric, On, Policy, Rule, Stat, drift};
 
+/// What a gate's fail does, by its word.
+const ONS: [(&str, On); 3] = [("rollback", On::Rollback), ("step-back", On::StepBack), ("hold", On::Hold)];
+
 /// All metrics of a gate but `score:NAME` and `prometheus:NAME`.
 pub(crate) const METRICS: [&str; 29] = [
     "error_rate",
@@ -136,7 +139,7 @@ impl Check<'_, '_> {
         self.margins(&name.value, raw, &mut rule);
         rule.limit = raw.limit.as_ref().and_then(|at| self.bound(at, &rule));
         rule.floor = raw.floor.as_ref().and_then(|at| self.bound(at, &rule));
-        rule.on = self.choice(raw.on.as_ref(), &[("rollback", On::Rollback), ("hold", On::Hold)], On::Rollback);
+        rule.on = self.choice(raw.on.as_ref(), &ONS, On::Rollback);
         rule.stale = self.duration(raw.stale.as_ref(), Duration::from_secs(1), rule.stale);
         Some(rule)
     }
@@ -155,7 +158,7 @@ impl Check<'_, '_> {
                 self.sink.fault(&at.place, "is relative: shares are compared in percentage points", "write \"+10pp\"");
             }
         }
-        let on = self.choice(raw.on.as_ref(), &[("rollback", On::Rollback), ("hold", On::Hold)], On::Hold);
+        let on = self.choice(raw.on.as_ref(), &ONS, On::Hold);
         for rule in &mut rules {
             let side = |margin| if rule.direction == Direction::Lower { drift::mirrored(margin) } else { margin };
             (rule.promote, rule.rollback, rule.on) = (side(first.promote), side(first.rollback), on);

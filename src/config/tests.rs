@@ -164,7 +164,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("rollback = \"+0.5pp\"", "rollback = \"any\"", "@31:12: rollouts.chat.gates.error_rate.rollback = \"any\"\n  is for safety_violations alone; write \"+0.5pp\" or \"+50%\""),
     ("promote = \"+0.1pp\"", "promote = \"+0.6pp\"", "@32:11: rollouts.chat.gates.error_rate.promote = \"+0.6pp\"\n  is not tighter than rollback (\"+0.5pp\"); promote is what is surely fine, rollback what is surely bad; between them lies doubt"),
     ("promote = \"+0.1pp\"", "limit = \"500ms\"", "@32:9: rollouts.chat.gates.error_rate.limit = \"500ms\"\n  is no value of this metric; write \"5%\""),
-    ("promote = \"+0.1pp\"", "on = \"alarm\"", "@32:6: rollouts.chat.gates.error_rate.on = \"alarm\"\n  is none of \"rollback\", \"hold\""),
+    ("promote = \"+0.1pp\"", "on = \"alarm\"", "@32:6: rollouts.chat.gates.error_rate.on = \"alarm\"\n  is none of \"rollback\", \"step-back\", \"hold\""),
     ("gates.error_rate", "gates.latency_p99", "@31:12: rollouts.chat.gates.latency_p99.rollback = \"+0.5pp\"\n  counts percentage points, and latency_p99 is no rate; write \"+200ms\" or \"+50%\"\n@32:11: rollouts.chat.gates.latency_p99.promote = \"+0.1pp\"\n  counts percentage points, and latency_p99 is no rate; write \"+200ms\" or \"+50%\""),
     ("[rollouts.chat.gates.error_rate]", "[rollouts.chat.evaluator]\nalpha = 2\n[rollouts.chat.gates.error_rate]", "@31:9: rollouts.chat.evaluator.alpha = 2\n  is no chance of error; write more than 0 and at most 0.5; 0.01 is one in a hundred"),
 ];

@@ -116,7 +116,7 @@ pub fn held(verdict: Verdict, spent: Option<&Spent>) -> Verdict {
     let Some(spent) = spent else { return verdict };
     let last = spent.missing();
     match verdict {
-        Verdict::Rollback { .. } => verdict,
+        Verdict::StepBack { .. } | Verdict::Rollback { .. } => verdict,
         Verdict::Advance { .. } => Verdict::Hold { reason: last.to_string(), missing: vec![last] },
         Verdict::Hold { mut missing, reason } => {
             let reason = if reason.is_empty() { last.to_string() } else { format!("{last}; {reason}") };

@@ -397,6 +397,42 @@ fn swaps_that_the_disk_refuses_leave_nothing_of_the_file_in_force_and_are_taken_
 }
 
 #[test]
+fn a_gate_that_steps_back_takes_a_rollout_one_stage_down_and_the_next_one_to_nothing() {
+    let gate = format!("{ONE_GATE}on = \"step-back\"\n");
+    let mut bench = Bench::new(&file(&gate, ""), BTreeMap::new());
+    bench.does("r0", Verb::Start);
+    bench.does("r0", Verb::Promote { full: false });
+    let seen = |bench: &Bench| {
+        let view = bench.board.rollout("r0").unwrap();
+        (view.phase, view.weight, view.stage.as_ref().map(|stage| stage.index))
+    };
+    assert_eq!(seen(&bench), ("running", 25.0, Some(1)));
+    let down = |bench: &mut Bench, weight: f64| {
+        for _ in 0..400 {
+            bench.serve(30, 1);
+            if seen(bench).1 == weight {
+                return bench.last_record("r0");
+            }
+        }
+        panic!("never at {weight} %: {:?}", bench.board.rollout("r0").unwrap());
+    };
+    let record = down(&mut bench, 10.0);
+    assert_eq!((record.decision, record.actor.as_str(), record.stage), (Decision::StepBack, "judge", Some(0)));
+    assert!(record.reason.starts_with("error_rate"), "{}", record.reason);
+    let gates = &record.numbers.as_ref().unwrap().gates;
+    assert!(gates.iter().any(|gate| gate.name == "error_rate" && gate.result == GateResult::Fail), "{gates:?}");
+    assert_eq!(seen(&bench), ("running", 10.0, Some(0)));
+    let record = down(&mut bench, 0.0);
+    assert_eq!((record.decision, record.actor.as_str()), (Decision::StepBack, "judge"));
+    let view = bench.board.rollout("r0").unwrap();
+    assert_eq!((view.phase, view.latch.is_none(), view.verdict), ("paused", true, "step-back"));
+    // A person goes on, with evidence that begins anew; numbers are painted once a second.
+    bench.does("r0", Verb::Resume);
+    bench.turns_until("nothing is held against it", |bench| bench.board.rollout("r0").unwrap().verdict == "hold");
+    assert_eq!(seen(&bench), ("running", 10.0, Some(0)));
+}
+
+#[test]
 fn a_wall_clock_that_jumps_a_day_moves_no_residence_lets_nothing_rise_out_of_hours_and_stops_no_rollback() {
     let friday = file(ONE_GATE, ", hours = \"Mon-Fri 09:00-17:00 Europe/Berlin\"");
     for days in [1, -1, 2, -6] {

@@ -17,7 +17,7 @@ pub struct RolloutView {
     pub phase: &'static str,
     /// Where it stands and what it waits for, in a sentence.
     pub why: String,
-    /// advance, hold or rollback.
+    /// advance, hold, step-back or rollback.
     pub verdict: &'static str,
     /// The judge's sentence.
     pub verdict_reason: String,

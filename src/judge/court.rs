@@ -92,7 +92,7 @@ pub(super) struct State {
     pub(super) arrived: [u64; 2],
     /// When records were last dropped.
     pub(super) dropped: Option<u64>,
-    /// The rollback, once it was said.
+    /// The fail that acts, once it was said; a rollback takes the place of a step back.
     pub(super) fallen: Option<(String, String)>,
     /// The last fold, and when.
     pub(super) folded: u64,

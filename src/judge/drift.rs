@@ -135,7 +135,9 @@ mod tests {
             }
             match judge.tick(Mono((second + 1) * 1_000_000_000)) {
                 Verdict::Advance { .. } => advanced = true,
-                Verdict::Rollback { rule, .. } => return (vec![format!("rolled back by {rule}")], false),
+                Verdict::StepBack { rule, .. } | Verdict::Rollback { rule, .. } => {
+                    return (vec![format!("rolled back by {rule}")], false);
+                }
                 Verdict::Hold { .. } => {}
             }
         }

@@ -37,11 +37,15 @@ impl Judge {
         if self.state.stage.is_none() {
             return hold(vec![Missing { rule: None, lack: Lack::Stage }]);
         }
-        if self.state.fallen.is_none() {
-            self.state.fallen = self.fallen(now);
+        // What asks for a step back goes on until the stage is left: something worse may still come.
+        if self.state.fallen.as_ref().is_none_or(|(rule, _)| self.steps_back(rule))
+            && let Some(fallen) = self.fallen(now)
+        {
+            self.state.fallen = Some(fallen);
         }
         if let Some((rule, reason)) = self.state.fallen.clone() {
-            return Verdict::Rollback { rule, reason };
+            let steps_back = self.steps_back(&rule);
+            return if steps_back { Verdict::StepBack { rule, reason } } else { Verdict::Rollback { rule, reason } };
         }
         let resident = self.state.stage.is_some_and(|stage| now.since(Mono(self.state.entered)) >= stage.residence);
         let waited = now.0.saturating_sub(self.state.folded);
@@ -65,14 +69,23 @@ impl Judge {
         held
     }
 
-    /// The rollback, if one is due: zero tolerance first, then the breaker, then the tests in the order of the rules.
+    /// Whether a fail of that name takes the canary back a stage, and no further.
+    fn steps_back(&self, fail: &str) -> bool {
+        self.policy.rules.iter().any(|rule| rule.on == On::StepBack && rule.is_named(fail))
+    }
+
+    /// The rollback, if one is due: zero tolerance first, then the breaker, then the tests in the order of the rules. Else
+    /// the first step back.
     fn fallen(&mut self, now: Mono) -> Option<(String, String)> {
         let policy = Arc::clone(&self.policy);
+        let mut step = None;
         for (case, rule) in self.state.cases.iter_mut().zip(&policy.rules) {
             let found = outright(case, rule);
             if let Some(reason) = found {
-                if rule.on == On::Rollback {
-                    return Some((rule.name.to_string(), reason));
+                match rule.on {
+                    On::Rollback => return Some((rule.name.to_string(), reason)),
+                    On::StepBack if step.is_none() => step = Some((rule.name.to_string(), reason)),
+                    On::StepBack | On::Hold => {}
                 }
                 case.failing = Some((case.violations[0].max(u64::from(case.breaches)) as f64, 0.0));
             }
@@ -88,13 +101,15 @@ impl Judge {
             let Some((test, reading)) = case.failed(rule, now.0, &bars) else {
                 continue;
             };
-            if rule.on == On::Hold {
-                case.failing = Some((reading.evidence, reading.bar));
-                continue;
+            let said = || (format!("{}{}", rule.name, test.suffix()), sentence(case, rule, test, &reading, budgets));
+            match rule.on {
+                On::Rollback => return Some(said()),
+                On::StepBack if step.is_none() => step = Some(said()),
+                On::StepBack | On::Hold => {}
             }
-            return Some((format!("{}{}", rule.name, test.suffix()), sentence(case, rule, test, &reading, budgets)));
+            case.failing = Some((reading.evidence, reading.bar));
         }
-        None
+        step
     }
 
     /// What keeps the stage from advancing.

@@ -255,6 +255,9 @@ pub enum On {
     Rollback,
     /// Only stops advancement.
     Hold,
+    /// Goes back to the stage before.
+    #[serde(rename = "step-back")]
+    StepBack,
 }
 
 /// Which side of a metric is worse.
@@ -378,6 +381,12 @@ impl Rule {
         self.hard && !self.required
     }
 
+    /// Whether a fail of that name is its own: the rule's name, or that with the name of one of its tests behind it.
+    #[must_use]
+    pub fn is_named(&self, fail: &str) -> bool {
+        fail.strip_prefix(&*self.name).is_some_and(|test| matches!(test, "" | "/hard" | "/limit"))
+    }
+
     /// Whether it has a hard twin beside it (every error rate has).
     #[must_use]
     pub fn has_twin(&self) -> bool {
@@ -395,7 +404,7 @@ impl Policy {
         self
     }
 
-    /// R: all tests that can roll back and share `alpha` (rules, hard twins, stalls, limits), at least 1.
+    /// R: all tests that can roll or step back and share `alpha` (rules, hard twins, stalls, limits), at least 1.
     #[must_use]
     pub fn tests(&self) -> u32 {
         let count = |rule: &Rule| {

@@ -67,11 +67,12 @@ struct Run<'a, W> {
     speaker: Speaker,
 }
 
-/// Which verdicts are said: a rollback, a pass, a change of what is missing.
+/// Which verdicts are said: a rollback, a step back, a pass, a change of what is missing.
 #[derive(Debug, Default)]
 pub(crate) struct Speaker {
     in_stage: bool,
     passed: bool,
+    stepped_back: bool,
     rolled_back: bool,
     /// What was missing when that was last said.
     missing: Option<Vec<Missing>>,
@@ -94,7 +95,12 @@ impl Speaker {
                 self.rolled_back = true;
                 ("rollback", Some(rule.as_str()), reason)
             }
-            // After a pass the live machine would have gone on to the next stage.
+            // After these the live machine would have gone on to the next stage, or back to the one before.
+            _ if self.stepped_back => return None,
+            Verdict::StepBack { rule, reason } => {
+                self.stepped_back = true;
+                ("step-back", Some(rule.as_str()), reason)
+            }
             _ if self.passed => return None,
             Verdict::Advance { reason } => {
                 self.passed = true;
@@ -113,7 +119,8 @@ impl Speaker {
     }
 }
 
-/// Reads a trace (plain or gzip), and writes a line for each rollback, pass, or change of what is missing.
+/// Reads a trace (plain or gzip), and writes a line for each rollback, step back, pass, or change of what is missing. Only a
+/// rollback ends it.
 ///
 /// # Errors
 /// A reader or writer that fails, or a line that is no trace line.

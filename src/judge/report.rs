@@ -28,9 +28,7 @@ impl Judge {
         let read = case.read(rule, now.0, &state.bars, false).map(|(_, reading)| reading);
         let lack =
             state.lacks.iter().find(|(of, _)| of.is_some_and(|of| usize::from(of) == index)).map(|(_, lack)| *lack);
-        let fallen = state.fallen.as_ref().filter(|(name, _)| {
-            name.strip_prefix(&*rule.name).is_some_and(|rest| matches!(rest, "" | "/hard" | "/limit"))
-        });
+        let fallen = state.fallen.as_ref().filter(|(name, _)| rule.is_named(name));
         let uncompared = self.is_hand_picked() && !matches!(rule.stat, Stat::Zero | Stat::Breaches(_));
         let result = match (&lack, fallen) {
             (_, Some(_)) | (Some(super::verdict::Lack::Failing { .. }), _) => GateResult::Fail,

@@ -1,4 +1,4 @@
-//! All gates folded into one word: advance, hold with what is missing, or rollback with why.
+//! All gates folded into one word: advance, hold with what is missing, step back or rollback with why.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +18,13 @@ pub enum Verdict {
         /// The numbers, as a sentence.
         reason: String,
     },
+    /// The canary is worse by a gate that asks for less of it, and no more (`on = "step-back"`).
+    StepBack {
+        /// The rule that says so: a rule's name, `NAME/hard` or `NAME/limit`.
+        rule: String,
+        /// The numbers, as a sentence.
+        reason: String,
+    },
     /// The canary is worse.
     Rollback {
         /// The rule that says so: a rule's name, `NAME/hard`, `NAME/limit`, or `breaker`.
@@ -28,12 +35,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The word of the API: advance, hold or rollback.
+    /// The word of the API: advance, hold, step-back or rollback.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
             Verdict::Advance { .. } => "advance",
             Verdict::Hold { .. } => "hold",
+            Verdict::StepBack { .. } => "step-back",
             Verdict::Rollback { .. } => "rollback",
         }
     }
@@ -42,7 +50,10 @@ impl Verdict {
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
-            Verdict::Advance { reason } | Verdict::Hold { reason, .. } | Verdict::Rollback { reason, .. } => reason,
+            Verdict::Advance { reason }
+            | Verdict::Hold { reason, .. }
+            | Verdict::StepBack { reason, .. }
+            | Verdict::Rollback { reason, .. } => reason,
         }
     }
 }

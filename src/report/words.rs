@@ -138,6 +138,7 @@ pub const fn on(on: On) -> &'static str {
     match on {
         On::Rollback => "rolls back",
         On::Hold => "holds",
+        On::StepBack => "steps back",
     }
 }
 

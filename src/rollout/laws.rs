@@ -159,6 +159,9 @@ fn obey(before: &State, event: &Event, after: &State, effects: &[Effect], ledger
     if after.cohorts() != before.cohorts() {
         assert!(published.is_some(), "cohorts are published: {event:?}");
     }
+    if let Event::Judged(Verdict::StepBack { .. }) = event {
+        step_back_is_lawful(before, after);
+    }
     if let Event::Exposure { stops, spent } = event {
         let stopped = *stops && spent.is_some() && !matches!(before.phase, Phase::Completed | Phase::RolledBack);
         assert!(!stopped || !after.has_canary_traffic(), "a budget that is spent stops the canary: {after:?}");
@@ -181,6 +184,22 @@ fn obey(before: &State, event: &Event, after: &State, effects: &[Effect], ledger
         assert!(recorded < published, "cohorts that open are recorded first: {event:?}");
     }
     rise_is_lawful(before, event, after, record, ledger, sky);
+}
+
+/// A gate that asks for less takes a stage back, with nothing known and nothing signed, or from the first one to 0; only where
+/// the plan goes on by itself or waits for a signature. It latches nothing.
+fn step_back_is_lawful(before: &State, after: &State) {
+    assert_eq!(after.latch, before.latch);
+    let moves = before.plan.is_some() && matches!(before.phase, Phase::Running | Phase::Awaiting);
+    if !moves {
+        assert_eq!((after.phase, after.stage, after.weight), (before.phase, before.stage, before.weight));
+    } else if let Some(below) = before.stage.unwrap().checked_sub(1) {
+        assert_eq!((after.phase, after.stage), (Phase::Running, Some(below)));
+        assert_eq!((after.resided, &after.proof, after.approvals.len()), (Duration::ZERO, &None, 0));
+    } else {
+        assert_eq!((after.phase, after.weight), (Phase::Paused, Weight::ZERO));
+        assert!(!after.has_canary_traffic());
+    }
 }
 
 /// What nobody's proof replaces: an open calendar and a rehearsed rollback, which only an owner's own word passes by, the

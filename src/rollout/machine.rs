@@ -170,8 +170,16 @@ fn judged(mut draft: Draft<'_>, verdict: Verdict) -> (State, Vec<Effect>) {
     }
     match verdict {
         Verdict::Rollback { rule, reason } => {
-            let reason = if reason.starts_with(&rule) { reason } else { format!("{rule}: {reason}") };
+            let reason = named(&rule, reason);
             draft.roll_back(Decision::Rollback, "judge", &reason)
+        }
+        Verdict::StepBack { rule, reason } => {
+            let reason = named(&rule, reason);
+            draft.state.proof = None;
+            draft.state.lacking = Some(Lacking::Gates);
+            // Where a person has said what stands, where nothing is below, and where it is all or nothing, it holds.
+            let lawful = draft.state.plan.is_some() && matches!(draft.state.phase, Phase::Running | Phase::Awaiting);
+            if lawful { verbs::step_back(draft, "judge", &reason) } else { draft.quiet() }
         }
         Verdict::Advance { reason } => {
             let state = &mut draft.state;
@@ -194,6 +202,11 @@ fn judged(mut draft: Draft<'_>, verdict: Verdict) -> (State, Vec<Effect>) {
             if state.phase == Phase::Awaiting && !promoted { draft.void(&reason) } else { draft.settle("judge", "") }
         }
     }
+}
+
+/// A gate's numbers, with its name before them.
+fn named(rule: &str, reason: String) -> String {
+    if reason.starts_with(rule) { reason } else { format!("{rule}: {reason}") }
 }
 
 fn tick(mut draft: Draft<'_>) -> (State, Vec<Effect>) {

@@ -589,3 +589,64 @@ fn a_version_that_fell_is_not_tried_again_before_it_is_cleared_whatever_is_done(
     );
     story.does("alice", Verb::Start).is(Phase::Running, 1.0);
 }
+
+/// What the judge says of a gate with `on = "step-back"`.
+fn less() -> Event {
+    Event::Judged(Verdict::StepBack { rule: "cost_mean".to_owned(), reason: "log e 9.1 > 7.6".to_owned() })
+}
+
+#[test]
+fn a_gate_that_asks_for_less_takes_the_canary_one_stage_back_with_fresh_evidence_and_says_so() {
+    for phase in [Phase::Running, Phase::Awaiting] {
+        let mut story = in_phase(phase);
+        let effects = story.take(less()).unwrap();
+        story.is(Phase::Running, 1.0);
+        assert_eq!((story.state.stage, story.state.resided, story.state.approvals.len()), (Some(0), Duration::ZERO, 0));
+        let record = story.last_record();
+        assert_eq!((record.decision, record.actor.as_str()), (Decision::StepBack, "judge"));
+        assert_eq!((record.reason.as_str(), record.proven), ("cost_mean: log e 9.1 > 7.6", false));
+        let (order, told): (Vec<_>, Vec<_>) = effects
+            .iter()
+            .map(|effect| match effect {
+                Effect::Weight { .. } => ("down", ""),
+                Effect::EnterStage { index: 0, .. } => ("fresh", ""),
+                Effect::Record(_) => ("recorded", ""),
+                Effect::Notify(notice) => ("told", notice.text.as_str()),
+                other => panic!("{other:?}"),
+            })
+            .unzip();
+        assert_eq!(order, ["down", "fresh", "recorded", "told"]);
+        assert!(told[3].contains("goes back to stage 1 of 4, 1 %, by judge: cost_mean: log e 9.1 > 7.6"), "{told:?}");
+        // It rises again on proof of its own, and no sooner than after the whole residence.
+        story.passes(HOUR / 2).advance().is(Phase::Running, 1.0);
+        story.passes(HOUR / 2).advance().does("bob", Verb::Approve).is(Phase::Running, 5.0);
+    }
+}
+
+#[test]
+fn from_the_first_stage_such_a_gate_takes_it_to_0_where_it_stands_and_is_not_latched() {
+    let mut story = Trial::of(short(Approval::None));
+    story.does("alice", Verb::Start).take(less()).unwrap();
+    story.is(Phase::Paused, 0.0);
+    assert_eq!((story.state.latch.clone(), story.state.cohorts()), (None, Cohorts::Closed));
+    assert_eq!(story.state.paused.as_ref().map(|p| p.by.as_str()), Some("judge"));
+    // Said again it changes nothing, and a person goes on.
+    assert_eq!(story.take(less()).unwrap(), []);
+    story.does("alice", Verb::Resume).is(Phase::Running, 1.0);
+}
+
+#[test]
+fn where_no_step_back_is_lawful_such_a_gate_holds() {
+    for phase in [Phase::Idle, Phase::Paused, Phase::Soaking, Phase::Completed, Phase::RolledBack] {
+        let mut story = in_phase(phase);
+        let before = story.state.clone();
+        assert_eq!(story.take(less()).unwrap(), [], "{phase:?}");
+        assert_eq!((story.state.phase, story.state.weight), (before.phase, before.weight));
+    }
+    let mut soaking = in_phase(Phase::Soaking);
+    soaking.passes(HOUR).take(less()).unwrap();
+    soaking.ticks(Duration::ZERO).is(Phase::Soaking, 99.0);
+    soaking.advance().is(Phase::Completed, 100.0);
+    // A worse word is heard wherever it is said.
+    in_phase(Phase::Soaking).worse().is(Phase::RolledBack, 0.0);
+}

@@ -38,7 +38,7 @@ pub(crate) fn command(draft: Draft<'_>, verb: Verb, actor: &Actor, reason: &str)
         Verb::Promote { full } => promote(draft, full, actor, reason),
         Verb::Pause => Ok(draft.pause(Decision::Pause, &actor.name, reason, Tidings::Paused)),
         Verb::Resume => resume(draft, actor, reason),
-        Verb::StepBack => Ok(step_back(draft, actor, reason)),
+        Verb::StepBack => Ok(step_back(draft, &actor.name, reason)),
         Verb::Extend { by } => extend(draft, by, actor, reason),
         Verb::Abort => Ok(draft.roll_back(Decision::Abort, &actor.name, reason)),
         Verb::Clear => clear(draft, actor, reason),
@@ -196,8 +196,9 @@ fn resume(mut draft: Draft<'_>, actor: &Actor, reason: &str) -> Outcome {
 }
 
 /// The stage before; from a weight set by hand, the highest entered stage below it; from the first, 0 and paused.
-fn step_back(mut draft: Draft<'_>, actor: &Actor, reason: &str) -> (State, Vec<Effect>) {
+pub(crate) fn step_back(mut draft: Draft<'_>, actor: &str, reason: &str) -> (State, Vec<Effect>) {
     let Some((plan, stage)) = draft.state.plan.clone().zip(draft.state.stage) else { return draft.quiet() };
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let by_hand = draft.state.paused.as_ref().is_some_and(|p| p.by_hand);
     let target = if by_hand {
         let weight = draft.state.weight;
@@ -214,20 +215,19 @@ fn step_back(mut draft: Draft<'_>, actor: &Actor, reason: &str) -> (State, Vec<E
         if by_hand && draft.state.weight == Weight::ZERO {
             return draft.quiet();
         }
-        stand_at(&mut draft, Weight::ZERO, &actor.name, "stepped back from the first stage");
-        let text = format!("{} stands at 0, stepped back from its first stage by {}", draft.canary(), actor.name);
-        return draft.close(Close::new(Decision::StepBack, &actor.name, reason, Tidings::Paused, text));
+        stand_at(&mut draft, Weight::ZERO, actor, "stepped back from the first stage");
+        let text = format!("{} stands at 0, stepped back from its first stage by {actor}{why}", draft.canary());
+        return draft.close(Close::new(Decision::StepBack, actor, reason, Tidings::Paused, text));
     };
     draft.enter(&plan, target);
     let text = format!(
-        "{} goes back to stage {} of {}, {}, by {}",
+        "{} goes back to stage {} of {}, {}, by {actor}{why}",
         draft.canary(),
         target + 1,
         plan.stages.len(),
         draft.state.weight,
-        actor.name
     );
-    draft.close(Close::new(Decision::StepBack, &actor.name, reason, Tidings::Stage, text).entering())
+    draft.close(Close::new(Decision::StepBack, actor, reason, Tidings::Stage, text).entering())
 }
 
 /// Stands at a weight that is no stage's.

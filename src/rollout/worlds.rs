@@ -192,6 +192,10 @@ pub(super) fn worse() -> Event {
     Event::Judged(Verdict::Rollback { rule: "errors".to_owned(), reason: "9 of 10".to_owned() })
 }
 
+pub(super) fn less() -> Event {
+    Event::Judged(Verdict::StepBack { rule: "cost".to_owned(), reason: "twice as dear".to_owned() })
+}
+
 fn confirmed(hook: Hook, generation: u64, yes: bool) -> Event {
     let answer = if yes { Ok(()) } else { Err("not yet".to_owned()) };
     Event::Confirmed { gate: hook.as_str().to_owned(), version: VersionName::new("b"), generation, answer }
@@ -204,6 +208,7 @@ pub(super) fn events() -> Vec<Event> {
         Event::Tick,
         advance(),
         hold(),
+        less(),
         worse(),
         Event::Tripped { reason: "8 in a row".to_owned() },
         Event::HeartbeatLost,
@@ -253,9 +258,10 @@ pub(super) fn events() -> Vec<Event> {
 }
 
 /// The kinds that [`kind`] tells apart; all of them are among [`events`].
-const KINDS: [&str; 29] = [
+const KINDS: [&str; 30] = [
     "advance",
     "hold",
+    "less",
     "rollback",
     "tripped",
     "tick",
@@ -306,6 +312,7 @@ fn kind(event: &Event) -> &'static str {
         },
         Event::Judged(Verdict::Advance { .. }) => "advance",
         Event::Judged(Verdict::Hold { .. }) => "hold",
+        Event::Judged(Verdict::StepBack { .. }) => "less",
         Event::Judged(Verdict::Rollback { .. }) => "rollback",
         Event::Tripped { .. } => "tripped",
         Event::Tick => "tick",
