@@ -135,6 +135,20 @@ fn golden(have: &str, expect: &str) {
 }
 
 #[test]
+fn a_drill_is_told_with_its_time_or_with_what_failed_or_as_never_made() {
+    let drilled = |drill: Value| {
+        let mut json = rollout();
+        json["drill"] = drill;
+        screen::drilled(&read(json))
+    };
+    assert_eq!(drilled(Value::Null), "chat: no drill has been made\n");
+    let well = json!({"at": "2026-11-20T14:02:11Z", "took_ms": 0.0834, "failed": null});
+    assert_eq!(drilled(well), "chat: a rehearsed rollback reached 0 on every worker in 0.083 ms\n");
+    let badly = json!({"at": "2026-11-20T14:02:11Z", "took_ms": 15000.0, "failed": "a worker did not answer in time"});
+    assert_eq!(drilled(badly), "chat: the drill failed: a worker did not answer in time\n");
+}
+
+#[test]
 fn a_rollout_in_full() {
     golden(
         &screen::one(&read(rollout()), Paint(false)),

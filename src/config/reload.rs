@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::duration::show_duration;
 use super::model::{Config, Listener};
 
 /// A key whose change needs a restart.
@@ -60,6 +61,8 @@ pub fn compare(old: &Config, new: &Config) -> Vec<Change> {
     differ("limits.feedback_ids".to_owned(), ids(old), ids(new));
     let store = |config: &Config| shown(config.store.as_ref().map(|store| store.path.display()).as_ref());
     differ("store.path".to_owned(), store(old), store(new));
+    let retention = |config: &Config| shown(config.store.as_ref().map(|store| show_duration(store.retention)).as_ref());
+    differ("store.retention".to_owned(), retention(old), retention(new));
     let key = |config: &Config| {
         let key = config.store.as_ref().and_then(|store| store.signing_key.as_ref());
         shown(key.map(|key| key.path.display()).as_ref())

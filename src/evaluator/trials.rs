@@ -397,6 +397,32 @@ fn swaps_that_the_disk_refuses_leave_nothing_of_the_file_in_force_and_are_taken_
 }
 
 #[test]
+fn a_journal_that_becomes_read_only_refuses_rises_with_the_reason_and_stops_no_rollback() {
+    let mut bench = Bench::new(&file(ONE_GATE, ""), BTreeMap::new());
+    bench.does("r0", Verb::Start);
+    bench.does("r1", Verb::Start);
+    let weight = |bench: &Bench, name: &str| bench.live.load().rollout(name).unwrap().split.weight.percent();
+    let before = (bench.records().len(), weight(&bench, "r0"));
+    bench.disk.read_only(true);
+    for verb in [Verb::Promote { full: false }, Verb::Promote { full: true }] {
+        let Err(Refused::Unavailable(why)) = bench.answer_to("r0", verb, Role::Owner) else { panic!("{verb:?}") };
+        assert!(why.contains("could not be written") && why.contains("read-only"), "{why}");
+    }
+    assert_eq!((bench.records().len(), weight(&bench, "r0")), before);
+    // Down goes on: by a person, and by the judge.
+    bench.does("r1", Verb::Abort);
+    assert!(bench.serve(30, 1_000) < 1_000);
+    let latched = |bench: &Bench, name: &str| bench.live.load().rollout(name).unwrap().split.latched;
+    assert!(latched(&bench, "r0") && latched(&bench, "r1"));
+    bench.turns_until("both wait for the disk", |bench| bench.journal.health().backlog == 2);
+    assert_eq!((bench.records().len(), bench.journal.health().lost), (before.0, 0), "kept, and nothing lost");
+    bench.disk.read_only(false);
+    bench.turns_until("the disk has them", |bench| bench.journal.health().backlog == 0);
+    let states = bench.states();
+    assert!(states.values().all(|state| state.latch.is_some()), "{states:?}");
+}
+
+#[test]
 fn a_gate_that_steps_back_takes_a_rollout_one_stage_down_and_the_next_one_to_nothing() {
     let gate = format!("{ONE_GATE}on = \"step-back\"\n");
     let mut bench = Bench::new(&file(&gate, ""), BTreeMap::new());

@@ -177,15 +177,27 @@ pub struct Faults(Arc<Mutex<Fault>>);
 #[derive(Debug, Default)]
 struct Fault {
     room: Option<usize>,
+    read_only: bool,
     sync: bool,
     truncate: bool,
     bytes: Vec<u8>,
+}
+
+impl Fault {
+    fn may_write(&self) -> io::Result<()> {
+        if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+    }
 }
 
 impl Faults {
     /// The disk takes so many bytes more, then it is full; `None`: no bound.
     pub fn room(&self, bytes: Option<usize>) {
         self.with(|f| f.room = bytes);
+    }
+
+    /// Whether the disk has become one that is only read: no byte, no cut, no new segment.
+    pub fn read_only(&self, is: bool) {
+        self.with(|f| f.read_only = is);
     }
 
     /// Whether every sync fails.
@@ -216,6 +228,7 @@ pub(crate) struct Memory(pub(crate) Faults);
 impl Medium for Memory {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.with(|f| {
+            f.may_write()?;
             let room = f.room.unwrap_or(usize::MAX).min(bytes.len());
             f.bytes.extend_from_slice(&bytes[..room]);
             f.room = f.room.map(|r| r - room);
@@ -229,6 +242,7 @@ impl Medium for Memory {
 
     fn truncate(&mut self, to: u64) -> io::Result<()> {
         self.0.with(|f| {
+            f.may_write()?;
             if f.truncate {
                 return Err(io::Error::other("cut failed"));
             }
@@ -242,8 +256,11 @@ impl Medium for Memory {
     }
 
     fn roll(&mut self, _first: u64) -> io::Result<()> {
-        self.0.with(|f| f.bytes.clear());
-        Ok(())
+        self.0.with(|f| {
+            f.may_write()?;
+            f.bytes.clear();
+            Ok(())
+        })
     }
 
     fn mark(&mut self, _n: u64, _hash: &Hash) {}

@@ -393,3 +393,37 @@ fn evidence_is_replaced_whole_and_never_believed_when_it_is_damaged() {
     }
     assert_eq!(evidence.load(&RolloutName::new("other")), None);
 }
+
+#[test]
+fn a_folder_that_takes_no_new_segment_leaves_the_journal_in_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = Options { segment_bytes: 1, ..Options::default() };
+    let (journal, _) = Journal::open_with(dir.path(), small.clone()).unwrap();
+    let mut source = Source::new("chat");
+    // What has the next segment's name is no file: nobody, root neither, can begin one there.
+    std::fs::create_dir(file::segment(dir.path(), 2)).unwrap();
+    assert_eq!((write(&journal, source.next()), write(&journal, source.next())), (Ok(1), Ok(2)));
+    assert_eq!(journal.health().failing, None);
+    std::fs::remove_dir(file::segment(dir.path(), 2)).unwrap();
+    assert_eq!((write(&journal, source.next()), write(&journal, source.next())), (Ok(4), Ok(6)), "with checkpoints");
+    drop(journal);
+    assert_eq!(verify(dir.path()).unwrap().last, 6);
+    let (_, recovered) = Journal::open_with(dir.path(), small).unwrap();
+    assert_eq!(recovered.states[&source.terms.rollout], stored(&source.state));
+}
+
+#[test]
+fn records_are_kept_for_ninety_days_unless_somebody_says_otherwise() {
+    let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
+    assert_eq!(Options::default().retention, days(90));
+    let text = "[admin]\nlisten = \"127.0.0.1:0\"\n[listeners.e]\nlisten = \"127.0.0.1:0\"\n\
+                [rollouts.x]\nmatch = { host = \"*\", path_prefix = \"/\" }\nunit = [\"ip\"]\nweight = 0.0\n\
+                stable = { version = \"a\", endpoints = [\"http://127.0.0.1:1\"] }\n\
+                canary = { version = \"b\", endpoints = [\"http://127.0.0.1:2\"] }\n[store]\npath = \"state\"\n";
+    let config = |more: &str| crate::config::parse(&format!("{text}{more}"), "t", &|_| None).unwrap();
+    let (unsaid, thirty) = (config(""), config("retention = \"30d\"\n"));
+    assert_eq!(unsaid.store.as_ref().unwrap().retention, days(90));
+    let changes = crate::config::reload::compare(&unsaid, &thirty);
+    let said: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["store.retention: 90d in force, 30d in the file; needs a restart"]);
+}
