@@ -8,7 +8,7 @@ use super::turn::{Evaluator, adoption};
 use crate::config;
 use crate::journal::Kept;
 use crate::judge::Judge;
-use crate::rollout::{Event, Latch, Now, State, machine, register};
+use crate::rollout::{Event, Latch, Now, Phase, State, machine, register};
 use crate::snapshot::{Prepared, Snapshot};
 
 /// The remedy of a reload that met a disk that hangs.
@@ -139,7 +139,7 @@ pub(super) fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, l
     if let Some(latch) = latch {
         fall(case, world, latch, now);
     }
-    if let Some(event) = machine::reconcile(&case.state, &case.terms) {
+    if let Some(event) = machine::reconcile(&case.state, &case.terms).or_else(|| replaced(case)) {
         let step = machine::step(&case.terms, &case.state, event, now).or_else(|refusal| {
             tracing::error!(rollout.name = %case.name, error = %refusal.why, "the file changed while serin was down in a way that a running rollout forbids: it is aborted");
             machine::step(&case.terms, &case.state, Event::CanaryRemoved, now)
@@ -165,6 +165,16 @@ pub(super) fn take_up(case: &mut Case, world: &mut World, kept: Option<&Kept>, l
     } else if case.state.has_canary_traffic() {
         case.judge.weight_changed(super::guard::share(case.state.weight), now.mono);
     }
+}
+
+/// The tables are those of the file: a version under release that the file no longer has, because another one waits for its
+/// place, cannot be served, and the other one is not to be served by its proof.
+fn replaced(case: &Case) -> Option<Event> {
+    let (mine, new) = (case.state.version.as_ref()?, case.terms.canary.as_ref()?);
+    let is_under_way = mine != new && !matches!(case.state.phase, Phase::Idle | Phase::RolledBack);
+    let reason =
+        format!("{mine} is not in the file any more, where {new} waits for its place: it ends with the restart");
+    is_under_way.then(|| adoption("config", &reason))
 }
 
 /// Latched by the guard or by a person while the judge was silent, and the process ended before it spoke again.

@@ -32,4 +32,5 @@ mod signed;
 mod sockets;
 mod unjudged;
 mod verbs;
+mod versions;
 mod weights;
