@@ -125,6 +125,48 @@ fn a_rule_that_only_holds_stops_the_rise_and_never_rolls_back() {
 }
 
 #[test]
+fn a_rule_that_steps_back_needs_the_evidence_of_a_rollback_and_a_rollback_outranks_it() {
+    let mut worst = Play::new(errors(|_| {}), worse);
+    worst.to(900.0);
+    let Verdict::Rollback { reason: proof, .. } = worst.said.clone() else { panic!("{:?}", worst.said) };
+    let mut play = Play::new(errors(|rule| rule.on = On::StepBack), worse);
+    while play.now < worst.now {
+        assert_ne!(play.said.word(), "step-back", "not a tick earlier");
+        let next = play.now + 0.25;
+        play.to(next);
+    }
+    let Verdict::StepBack { rule, reason } = play.said.clone() else { panic!("{:?}", play.said) };
+    assert!(rule.starts_with("error_rate"), "{rule}");
+    assert_eq!(reason, proof, "the same numbers at the same tick");
+    let shown = play.judge.report(Mono::from_seconds(play.now)).remove(0);
+    assert_eq!((shown.result, shown.on), (serin::judge::GateResult::Fail, On::StepBack));
+    // It says so until the stage is left; a checkpoint changes nothing.
+    play.judge = Judge::restore(Arc::clone(play.judge.policy()), &play.judge.checkpoint()).unwrap();
+    play.to(play.now + 5.0);
+    assert_eq!(play.said.word(), "step-back");
+    play.judge.enter_stage(
+        Stage { weight: 0.5, residence: Duration::from_secs(200), samples: 100 },
+        Mono::from_seconds(play.now),
+    );
+    play.tick(play.now);
+    assert_eq!(play.said.word(), "hold", "fresh evidence");
+    // A total failure trips what rolls back, whatever was said before.
+    let both = |rule: &mut Rule| rule.on = On::StepBack;
+    let mut play =
+        Play::new(errors(both), |ask| if ask.arm == Arm::Canary && ask.at >= 600.0 { 1.0 } else { worse(ask) });
+    play.to(599.0);
+    assert_eq!(play.said.word(), "step-back");
+    assert_eq!(rolled_back(play.to(700.0)), Some("breaker"));
+}
+
+#[test]
+fn a_rule_that_steps_back_counts_among_those_that_share_alpha() {
+    let tests = |on| errors(|rule| rule.on = on).tests();
+    assert_eq!(tests(On::StepBack), tests(On::Rollback));
+    assert_ne!(tests(On::StepBack), tests(On::Hold));
+}
+
+#[test]
 fn below_its_floor_a_fail_does_not_count() {
     let floor = |floor: f64| errors(move |rule| rule.floor = Some(floor));
     assert_eq!(Play::new(floor(0.25), worse).to(700.0).word(), "hold");
