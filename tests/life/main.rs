@@ -21,6 +21,7 @@ mod groups;
 mod heartbeat;
 mod kills;
 mod latches;
+mod nearing;
 mod object;
 mod process;
 mod receiver;
