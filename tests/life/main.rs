@@ -28,6 +28,7 @@ mod receiver;
 mod registered;
 mod reloads;
 mod restarts;
+mod secrecy;
 mod shares;
 mod signed;
 mod sockets;
