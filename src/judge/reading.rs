@@ -34,7 +34,7 @@ pub(super) struct Together {
     sum: f64,
 }
 
-/// A window that can add less than this part to the sum is not worth reading.
+/// A window that is further below its bar than this adds less than a fiftieth of what is needed.
 const NEGLIGIBLE: f64 = 4.0;
 
 impl Together {
@@ -46,9 +46,10 @@ impl Together {
         }
     }
 
-    /// Whether a window with this headroom at most would add next to nothing.
+    /// Whether a window with this headroom at most is neither the nearest to its bar nor adds anything that matters: leaving it out
+    /// lowers the sum.
     pub(super) fn is_negligible(&self, headroom: f64) -> bool {
-        self.nearest.is_some_and(|nearest| headroom < nearest.headroom() - NEGLIGIBLE)
+        headroom < -NEGLIGIBLE && self.nearest.is_some_and(|nearest| headroom < nearest.headroom())
     }
 
     /// The reading nearest to its bar, with the evidence of all of them: beyond that bar where the sum passes.
