@@ -92,9 +92,12 @@ pub struct Reload {
     pub prepared: Arc<Prepared>,
     /// Set once.
     pub claimed: Arc<AtomicBool>,
-    /// Called where the evaluator took it.
-    pub answer: Box<dyn FnOnce(Result<(), String>) + Send>,
+    /// Called where the evaluator took it, once the board shows what came of it.
+    pub answer: Taken,
 }
+
+/// The way back to who brought a file: whether it is in force, or why not.
+pub type Taken = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 /// How a drill ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,5 +19,5 @@ pub mod view;
 pub use effects::{Notifier, ToLog, World};
 pub use guard::record_latches;
 pub use heartbeat::Heartbeat;
-pub use mailbox::{Answer, Ask, Command, Confirmed, Drilled, Letter, Mailbox, Refused, Reload};
+pub use mailbox::{Answer, Ask, Command, Confirmed, Drilled, Letter, Mailbox, Refused, Reload, Taken};
 pub use view::{Board, RolloutView};

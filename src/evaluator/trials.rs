@@ -183,10 +183,19 @@ impl Bench {
 
     /// Brings a new file, as a reload does.
     fn reload(&mut self, text: &str) -> Result<(), String> {
+        self.reload_seen(text).0
+    }
+
+    /// The same, and the rollouts on the board at the moment of the answer.
+    fn reload_seen(&mut self, text: &str) -> (Result<(), String>, Vec<String>) {
         let config = Arc::new(crate::config::parse(text, "t", &|_| None).unwrap_or_else(|f| panic!("{f}")));
         let prepared = Arc::new(self.builder.prepare(config).unwrap());
         let (answer, said) = sync_channel(1);
-        let answer = Box::new(move |result| answer.send(result).unwrap());
+        let board = self.board.clone();
+        let answer = Box::new(move |result| {
+            let names = board.read().rollouts.iter().map(|view| view.name.clone()).collect();
+            answer.send((result, names)).unwrap();
+        });
         let ask = Ask::Reload(Reload { prepared, claimed: Arc::default(), answer });
         self.mailbox.post(Letter { ask, answer: Box::new(|_| ()) }).unwrap();
         self.stand();
@@ -311,6 +320,15 @@ fn a_latch_outlives_the_file_s_losing_the_rollout_and_finding_it_again() {
     bench.reload(&both).unwrap();
     bench.turn();
     assert!(latched(&bench));
+}
+
+#[test]
+fn who_brings_a_file_is_answered_once_the_board_shows_it() {
+    let both = file(ONE_GATE, "");
+    let one = both.split("[rollouts.r1]").next().unwrap().to_owned();
+    let mut bench = Bench::new(&one, BTreeMap::new());
+    assert_eq!(bench.reload_seen(&both), (Ok(()), vec!["r0".to_owned(), "r1".to_owned()]));
+    assert_eq!(bench.reload_seen(&one), (Ok(()), vec!["r0".to_owned()]));
 }
 
 #[test]

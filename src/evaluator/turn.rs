@@ -11,7 +11,7 @@ use super::effects::{self, World};
 use super::exposure::{self, Seen};
 use super::guard::{BREAKER, Batch};
 use super::heartbeat::Heartbeat;
-use super::mailbox::{Answer, Ask, Command, Confirmed, Drilled, Letter, Refused, Reload};
+use super::mailbox::{Answer, Ask, Command, Confirmed, Drilled, Letter, Refused, Reload, Taken};
 use super::picture;
 use super::reload::take_up;
 use super::view::Board;
@@ -65,6 +65,8 @@ pub struct Evaluator {
     pub(super) known: Recall,
     /// Where rollouts stood when the file lost them: one that comes back is as latched as it went.
     pub(super) gone: HashMap<RolloutName, State>,
+    /// Files that were taken or refused in this turn; who brought one is answered once the board shows it.
+    reloaded: Vec<(Taken, Result<(), String>)>,
 }
 
 impl Evaluator {
@@ -106,6 +108,7 @@ impl Evaluator {
             places: Vec::new(),
             known: Box::new(known),
             gone: HashMap::new(),
+            reloaded: Vec::new(),
         };
         this.tick(now);
         for case in &mut this.cases {
@@ -237,7 +240,8 @@ impl Evaluator {
             }
             Ask::Reload(Reload { prepared, claimed, answer }) => {
                 if !claimed.swap(true, Ordering::AcqRel) {
-                    answer(self.reload(&prepared, now));
+                    let taken = self.reload(&prepared, now);
+                    self.reloaded.push((answer, taken));
                 }
             }
             Ask::Command(command) => self.command(command, letter.answer, now),
@@ -456,6 +460,9 @@ impl Evaluator {
         // Whoever is answered and reads at once finds his change on the board.
         for (answer, said) in ready {
             answer(said);
+        }
+        for (answer, taken) in self.reloaded.drain(..) {
+            answer(taken);
         }
     }
 }
