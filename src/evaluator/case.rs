@@ -11,7 +11,7 @@ use super::tracer::TracedJudge;
 use super::view::RolloutView;
 use crate::config;
 use crate::journal::Failure;
-use crate::judge::{Fact, Policy, Verdict};
+use crate::judge::{Fact, Ids, Policy, Verdict};
 use crate::measure::Recorder;
 use crate::names::{Arm, Mono, RolloutName};
 use crate::rollout::{ConfirmGate, Effect, GateNumbers, Numbers, State, Terms};
@@ -90,7 +90,7 @@ pub struct Counts {
     /// It was seen by more since this was last kept.
     pub unkept: bool,
     /// Arms of canary exchanges under way, to charge their cost: only ids of the canary.
-    canary_ids: std::collections::HashSet<u64>,
+    canary_ids: Ids,
 }
 
 impl Counts {

@@ -9,7 +9,7 @@ use super::view::{
     RolloutView, Share, StageView,
 };
 use crate::judge::{Outcome, Verdict};
-use crate::measure::Sums;
+use crate::measure::Brief;
 use crate::names::{Arm, Wall};
 use crate::rollout::{Now, Phase, Question, State, Terms, confirm, machine, register};
 
@@ -166,7 +166,7 @@ fn stage(state: &State, terms: &Terms, wall: Wall) -> Option<StageView> {
 }
 
 fn arms(case: &Case, now: Now) -> Arms {
-    let sums: Vec<Sums> = case.fixed.targets.iter().map(|t| t.recorder.sums()).collect();
+    let sums: Vec<Brief> = case.fixed.targets.iter().map(|t| t.recorder.brief()).collect();
     let users: Vec<u64> = case.counts.users.iter().map(super::distinct::Distinct::count).collect();
     let total = |values: &mut dyn Iterator<Item = u64>| values.sum::<u64>();
     let all_users = total(&mut users.iter().copied());
@@ -183,7 +183,7 @@ fn arms(case: &Case, now: Now) -> Arms {
         let (healthy, all) = target.cluster.health_counts(now.mono);
         let outcomes: BTreeMap<&'static str, u64> = Outcome::ALL
             .into_iter()
-            .map(|o| (o.as_str(), sums.requests[o.index()].iter().sum::<u64>()))
+            .map(|o| (o.as_str(), sums.outcomes[o.index()]))
             .filter(|(_, count)| *count > 0)
             .collect();
         ArmView {

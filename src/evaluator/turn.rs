@@ -30,8 +30,9 @@ pub const TICK_EVERY: Duration = Duration::from_millis(250);
 const PAINT_EVERY: Duration = Duration::from_secs(1);
 /// The same where no canary has traffic, or none came.
 const PAINT_IDLE_EVERY: Duration = Duration::from_secs(5);
-/// Of pictures that are only due, a third are painted in one turn, or so few: a hundred at once would be one long turn a second.
-const PAINTS_OF: usize = 3;
+/// Of pictures that are only due, an eighth are painted in one turn, or so few: a hundred at once would be one long turn a second.
+/// So each of up to 32 is a second old at most, and of more than 64 two.
+const PAINTS_OF: usize = 8;
 const PAINTS_LEAST: usize = 8;
 
 /// How long the end of a drill is waited for.

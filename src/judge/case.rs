@@ -10,7 +10,7 @@ use super::contest::{Boundary, Contest, Terms};
 use super::drift;
 use super::means::Means;
 use super::policy::{Direction, Margin, Metric, Rule, Stat};
-use super::reading::{Reading, Together};
+use super::reading::{NEGLIGIBLE, Reading, Together};
 use super::users::{History, Offsets, Repeats};
 use super::verdict::Lack;
 use super::window::Bars;
@@ -393,10 +393,11 @@ impl Case {
         self.read(rule, now, bars, true).filter(|(_, reading)| reading.headroom() > 0.0)
     }
 
-    /// What its tests say together. `only_if_near`: nothing where they cannot have passed, which costs next to nothing to see.
+    /// What its tests say together. `only_if_near`: nothing where they cannot have passed, which costs next to nothing to see;
+    /// else people are shown what stands there, without the corrections that only lower it.
     pub(super) fn read(&self, rule: &Rule, now: u64, bars: &Bars, only_if_near: bool) -> Option<(Test, Reading)> {
         let contests = [(Test::Twin, &self.twin), (Test::Soft, &self.soft), (Test::Limit, &self.limit)];
-        let slack = if only_if_near { f64::ln(contests.len() as f64) } else { f64::INFINITY };
+        let slack = if only_if_near { f64::ln(contests.len() as f64) } else { NEGLIGIBLE };
         let mut all = Together::default();
         let mut named = None;
         let mut add = |test: Test, together: Together| {
@@ -412,7 +413,10 @@ impl Case {
         let contests = contests.iter().filter_map(|(test, contest)| Some((*test, contest.as_ref()?)));
         if contests.clone().any(|(_, contest)| contest.may_pass(bars, slack)) {
             contests.for_each(|(test, contest)| add(test, contest.read_all(now, bars, &self.offsets)));
+        } else if !only_if_near {
+            contests.for_each(|(test, contest)| add(test, contest.read_roughly(now, bars)));
         }
+        let slack = if only_if_near { slack } else { f64::INFINITY };
         if let Some(means) = &self.means {
             add(Test::Soft, means.margin(now, bars, rule.promote, slack));
             if let Some(limit) = rule.limit {

@@ -379,6 +379,23 @@ impl Contest {
         together
     }
 
+    /// The whole stage, as it is with its worst user: an upper bound, which costs nothing.
+    pub(super) fn read_roughly(&self, now: u64, bars: &Bars) -> Together {
+        let mut together = Together::default();
+        if self.running && self.total.n_c > 0.0 {
+            let design_effect = self.design_effect();
+            let logs = self.total.log.map(|log| log / design_effect);
+            together.add(Reading {
+                evidence: proportion::log_mean_exp(&logs[..self.omegas()]),
+                bar: bars.of(Span::Whole, &self.halves),
+                seconds: now.saturating_sub(self.halves.start(Span::Whole)) as f64 / 1e9,
+                design_effect,
+                canary_rate: self.total.k_c / self.total.n_c,
+            });
+        }
+        together
+    }
+
     /// Proof that the canary is better than the boundary, over the whole stage, with a design effect measured beside it.
     /// Below `bar` without its worst user it is shown without that correction, which is not worth its cost then.
     pub(super) fn proof(&mut self, design_effect: f64, bar: f64, offsets: &Offsets) -> f64 {

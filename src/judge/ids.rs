@@ -1,15 +1,18 @@
-//! Maps by exchange id: ids are numbers of ours, so one multiplication spreads them well enough.
+//! Maps and sets by exchange id: ids are numbers of ours, so one multiplication spreads them well enough.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A map by exchange id.
 pub(super) type ById<T> = HashMap<u64, T, BuildHasherDefault<IdHasher>>;
 
+/// A set of exchange ids.
+pub(crate) type Ids = HashSet<u64, BuildHasherDefault<IdHasher>>;
+
 /// Fibonacci hashing (Knuth, The Art of Computer Programming 3, section 6.4): nobody outside chooses the keys, so no
 /// keyed hash is needed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct IdHasher(u64);
+pub(crate) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {

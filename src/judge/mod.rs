@@ -37,6 +37,7 @@ pub use court::{Judge, Stage};
 pub use facts::{End, Fact, Flags, Outcome};
 pub use fold::CheckpointError;
 pub use gate::{Evidence, GateReport, GateResult};
+pub(crate) use ids::Ids;
 pub use policy::{Comparator, Direction, ErrorStatuses, Margin, Metric, On, Policy, Rule, STALE, Stat};
 pub use policy_file::PolicyFault;
 pub use trace_write::{Item, MOST_HELD, TraceWriter};

@@ -35,7 +35,7 @@ pub(super) struct Together {
 }
 
 /// A window that is further below its bar than this adds less than a fiftieth of what is needed.
-const NEGLIGIBLE: f64 = 4.0;
+pub(super) const NEGLIGIBLE: f64 = 4.0;
 
 impl Together {
     /// Adds one.

@@ -56,11 +56,18 @@ impl History {
         self.exposures += self.step.len() as f64;
         self.bad += bad;
         self.beyond += self.far.len() as f64;
-        let exposures = self.step.drain(..).map(|(slot, bad)| (slot, [f32::from(u8::from(bad)), rate, 0.0]));
-        let mut events: Vec<(u16, [f32; 3])> = exposures.collect();
-        events.extend(self.far.drain(..).map(|slot| (slot, [0.0, 0.0, 1.0])));
-        events.sort_unstable_by_key(|event| event.0);
+        self.step.sort_unstable();
+        let events = self.step.chunk_by(|a, b| a.0 == b.0).map(|of_slot| {
+            let bad = of_slot.iter().filter(|event| event.1).count();
+            (of_slot[0].0, [bad as f32, rate * of_slot.len() as f32, 0.0])
+        });
+        let events: Vec<(u16, [f32; 3])> = events.collect();
         self.slots.add(&events);
+        self.step.clear();
+        if !self.far.is_empty() {
+            let events: Vec<(u16, [f32; 3])> = self.far.drain(..).map(|slot| (slot, [0.0, 0.0, 1.0])).collect();
+            self.slots.add(&events);
+        }
     }
 
     /// The offsets that this history gives, from now on fixed for a stage.

@@ -140,8 +140,7 @@ impl<const N: usize> Ladder<N> {
     }
 
     fn settle(&mut self) {
-        self.this.first_mut().unwrap_or(&mut self.whole).merge(&self.latest);
-        self.latest.clear();
+        self.this.first_mut().unwrap_or(&mut self.whole).take_in(&mut self.latest);
     }
 
     /// The sums of the whole stage, where there are no shorter windows.

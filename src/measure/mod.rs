@@ -17,6 +17,6 @@ pub use answer::Answer;
 pub use gauges::{Gauges, Limit, Rollbacks};
 pub use memory::{Memory, SharedMemory};
 pub use observation::Observation;
-pub use recorder::{Labels, Recorder, Recorders, Sums};
+pub use recorder::{Brief, Labels, Recorder, Recorders, Sums};
 pub use reference::{Mark, References, Release};
 pub use sample::{Sample, SampleSender, SampleStore};

@@ -145,6 +145,17 @@ pub struct Sums {
     pub notes: [u64; Note::ALL.len()],
 }
 
+/// What [`Recorder::brief`] adds up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Brief {
+    /// Exchanges that ended.
+    pub ended: u64,
+    /// By [`Outcome::ALL`].
+    pub outcomes: [u64; Outcome::ALL.len()],
+    /// Billionths of a dollar.
+    pub cost_nano: u64,
+}
+
 impl Recorder {
     fn new(labels: Option<Labels>, workers: usize) -> Self {
         Self { labels, shards: (0..workers.max(1)).map(|_| Shard::default()).collect() }
@@ -209,6 +220,20 @@ impl Recorder {
     #[must_use]
     pub fn tokens_all(&self) -> u64 {
         self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(shard.tokens_all.load(Ordering::Relaxed)))
+    }
+
+    /// The few numbers of [`Recorder::sums`] that a picture shows, without its histograms.
+    #[must_use]
+    pub fn brief(&self) -> Brief {
+        let mut brief = Brief::default();
+        for shard in &self.shards {
+            brief.ended += shard.ended.load(Ordering::Relaxed);
+            brief.cost_nano += shard.cost_nano.load(Ordering::Relaxed);
+            for (to, from) in brief.outcomes.iter_mut().zip(&shard.requests) {
+                *to += from.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>();
+            }
+        }
+        brief
     }
 
     /// Adds up what all workers counted.

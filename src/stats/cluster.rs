@@ -88,14 +88,16 @@ impl<const N: usize> Slots<N> {
         self.add(&other.cells);
     }
 
+    /// The same, and leaves the other empty, with its memory.
+    pub fn take_in(&mut self, other: &mut Slots<N>) {
+        other.cells.sort_by_key(|cell| cell.0); // stable: a slot's events keep their order
+        self.add_rising(&other.cells, plus);
+        other.cells.clear();
+    }
+
     /// Puts events at the end without sorting or summing them: only good for being merged into another later.
     pub fn append(&mut self, events: impl IntoIterator<Item = (u16, [f32; N])>) {
         self.cells.extend(events);
-    }
-
-    /// Forgets everything but keeps the memory.
-    pub fn clear(&mut self) {
-        self.cells.clear();
     }
 }
 

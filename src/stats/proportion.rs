@@ -66,10 +66,12 @@ pub fn nearest_null(alternative: Pair, line: Line) -> Pair {
             high = b;
         }
         let newton = b - value / derivative;
-        let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
+        let inside = newton > low && newton < high;
+        let next = if inside { newton } else { 0.5 * (low + high) };
         let step = (next - b).abs();
         b = next;
-        if step <= 1e-13 * b {
+        // What a Newton step leaves is as the square of it: 10⁻¹⁴ of b.
+        if step <= if inside { 1e-7 } else { 1e-13 } * b {
             break;
         }
     }
