@@ -87,7 +87,9 @@ impl Document {
     pub(crate) fn finish(mut self, ending: Ending) -> Facts {
         if let Some(facts) = self.read.take() {
             if self.trailing {
-                return Facts { malformed: ending != Ending::Cancelled, dialect: facts.dialect, ..Facts::default() };
+                let mut tally = Tally::new(facts.dialect, false, None);
+                tally.fault(Fault::Syntax, ending);
+                return tally.facts;
             }
             return facts;
         }
