@@ -15,6 +15,6 @@ pub mod outbox;
 
 pub use body::{BodyFault, Decoder};
 pub use buffer::Input;
-pub use head::{HeadError, HeadLimits, RequestHead, ResponseHead};
+pub use head::{HeadError, HeadLimits, RESPONSE_BYTES, RequestHead, ResponseHead};
 pub use io::Io;
 pub use outbox::{Framing, Outbox};

@@ -22,11 +22,13 @@ use crate::measure::Outcome;
 use crate::measure::gauges::Limit;
 use crate::names::{Arm, Mono};
 use crate::snapshot::Target;
-use crate::upstream::{Admitted, AnswerBody, Endpoint, InFlight, SendError};
+use crate::upstream::{Admitted, AnswerBody, Endpoint, Fate, InFlight, SendError};
 use crate::wire::edit::Edit;
 
 /// Connections that may turn out to be dead before one must be fresh.
 const STALE_MOST: u32 = 8;
+/// How often a request is sent again that upstream refuses to look at.
+const REFUSED_MOST: u32 = 2;
 /// Endpoints that are tried when connecting fails.
 const ENDPOINTS_MOST: u32 = 3;
 
@@ -106,7 +108,8 @@ pub(super) fn again(request: &Request<UpBody>) -> Option<Request<UpBody>> {
 
 /// Sends a request to the version of `arm`. Another endpoint of the same version is tried when connecting fails;
 /// another connection when a kept one was dead before it took the request. A request that may have been received is
-/// sent again only when its method is safe and it has no body.
+/// sent again only when its method is safe and it has no body; one that upstream says it has not looked at, whenever its
+/// body can be.
 ///
 /// The request is taken out of its slot when it goes up, and is back in it (or was never out) when nothing was sent: a
 /// slot, because every layer of `async` that owned the request would have room for it of its own.
@@ -128,7 +131,7 @@ pub(super) async fn send(
     if let Some(request) = slot {
         prepare(attempt, request, target, in_map);
     }
-    let (mut tried, mut connects, mut stale) = (None, 0, 0);
+    let (mut tried, mut connects, mut stale, mut refused) = (None, 0, 0, 0);
     loop {
         let mut sent_at = worker.clock.now();
         let Some(endpoint) = cluster.pick(sent_at, worker.random(), tried) else {
@@ -136,11 +139,12 @@ pub(super) async fn send(
         };
         let in_flight = endpoint.begin();
         // Connecting is rare and its future large (TLS, handshakes): a box keeps it out of every request's.
-        let kept = if stale < STALE_MOST { worker.pool.reuse(cluster, endpoint) } else { None };
+        let fresh = stale >= STALE_MOST;
+        let kept = if fresh { None } else { worker.pool.reuse(cluster, endpoint) };
         let lent = match kept {
             Some(lease) => Ok(lease),
             None => {
-                let lent = Box::pin(worker.pool.lend(cluster, endpoint)).await;
+                let lent = Box::pin(worker.pool.lend(cluster, endpoint, fresh)).await;
                 sent_at = worker.clock.now();
                 lent
             }
@@ -168,10 +172,8 @@ pub(super) async fn send(
             put_in_map(attempt, target, request.headers_mut());
             line.address_h2(&mut request, endpoint);
         }
-        let replay = (lease.reused && request.method().is_safe() && request.body().is_end_stream())
-            .then(|| again(&request))
-            .flatten()
-            .map(Box::new);
+        let harmless = lease.reused && request.method().is_safe() && request.body().is_end_stream();
+        let replay = (harmless || lease.is_h2()).then(|| again(&request)).flatten().map(Box::new);
         let mut sending = lease.send(request, line.path.as_str(), |out| {
             out.put_field(&header::HOST, line.host.as_bytes());
             if !in_map {
@@ -193,7 +195,15 @@ pub(super) async fn send(
                 return accept(attempt, target, endpoint, Answer { response, in_flight, admitted, sent_at });
             }
             Ok(Err(failed)) => {
-                let replay = if failed.unanswered { replay.map(|request| *request) } else { None };
+                let is_again = match failed.fate {
+                    Fate::Refused => {
+                        refused += 1;
+                        refused <= REFUSED_MOST
+                    }
+                    Fate::Unanswered => harmless,
+                    Fate::Heard => false,
+                };
+                let replay = if is_again { replay.map(|request| *request) } else { None };
                 *slot = failed.unsent.or(replay);
                 if slot.is_some() && stale <= STALE_MOST {
                     stale += 1;
@@ -289,7 +299,9 @@ impl Line {
         };
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(scheme);
-        parts.authority = Authority::try_from(self.host.as_bytes()).ok();
+        // A caller of HTTP/1.0 may name no host.
+        let named = Authority::try_from(self.host.as_bytes()).or_else(|_| endpoint.address.authority().parse());
+        parts.authority = named.ok();
         parts.path_and_query = Some(self.path.clone());
         if let Ok(uri) = Uri::from_parts(parts) {
             *request.uri_mut() = uri;

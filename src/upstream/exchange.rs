@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::Reason;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
@@ -24,12 +25,23 @@ pub enum SendError {
     Request,
 }
 
+/// What became of a request that got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Upstream says that it has not looked at it (RFC 9113 section 8.7): it can be sent again, whatever it asks.
+    Refused,
+    /// Its connection ended without a byte of an answer: upstream may have acted on it.
+    Unanswered,
+    /// Upstream has said something to it.
+    Heard,
+}
+
 /// No answer.
 pub struct SendFailed<B> {
     /// The request, where nothing of it was sent.
     pub unsent: Option<Request<B>>,
-    /// Not a byte of an answer came.
-    pub unanswered: bool,
+    /// What became of it, where it was sent.
+    pub fate: Fate,
     /// Why.
     pub error: SendError,
 }
@@ -78,7 +90,7 @@ where
                 State::H1(connection)
             }
             Lent::H2(stream) => {
-                let answer = stream.0.sender.clone().try_send_request(request);
+                let answer = stream.0.connection.sender.clone().try_send_request(request);
                 State::H2(Box::pin(answer), stream)
             }
         };
@@ -107,7 +119,8 @@ where
                 H1Fault::Head(_) | H1Fault::Interim => SendError::Protocol,
                 H1Fault::Body => SendError::Request,
             };
-            SendFailed { unsent: None, unanswered: matches!(fault, H1Fault::Unanswered), error }
+            let fate = if matches!(fault, H1Fault::Unanswered) { Fate::Unanswered } else { Fate::Heard };
+            SendFailed { unsent: None, fate, error }
         })
     }
 
@@ -143,15 +156,26 @@ where
 
 fn failed_h2<B>(mut failed: TrySendError<Request<B>>) -> SendFailed<B> {
     let unsent = failed.take_message();
-    let error = failed.error();
-    let kind = if error.is_parse() {
-        SendError::Protocol
-    } else if error.is_user() {
-        SendError::Request
-    } else {
-        SendError::Reset
-    };
-    SendFailed { unsent, unanswered: true, error: kind }
+    let (fate, error) = fate_h2(failed.error());
+    SendFailed { unsent, fate, error }
+}
+
+/// What the codec's words for a failure mean.
+fn fate_h2(error: &hyper::Error) -> (Fate, SendError) {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    match cause {
+        // A farewell ends the streams above its last alone.
+        Some(cause) if cause.is_remote() && (cause.is_go_away() || cause.reason() == Some(Reason::REFUSED_STREAM)) => {
+            (Fate::Refused, SendError::Reset)
+        }
+        Some(cause) if cause.is_remote() => (Fate::Heard, SendError::Reset),
+        // Its own answer was broken, or the connection was: nobody knows whose.
+        Some(cause) if cause.is_library() => (Fate::Heard, SendError::Protocol),
+        Some(_) => (Fate::Heard, SendError::Request),
+        None if error.is_parse() => (Fate::Heard, SendError::Protocol),
+        None if error.is_user() => (Fate::Heard, SendError::Request),
+        None => (Fate::Unanswered, SendError::Reset),
+    }
 }
 
 impl<B> AnswerBody<B>

@@ -93,7 +93,7 @@ async fn probe(cluster: &Cluster, endpoint: &Arc<Endpoint>, path: &str) -> bool 
             });
             std::future::poll_fn(|cx| connection.poll_head(cx, &mut |_, _| ())).await.ok().map(|head| head.status())
         }
-        Connection::H2(mut sender) => sender.send_request(request).await.ok().map(|answer| answer.status()),
+        Connection::H2(mut h2) => h2.sender.send_request(request).await.ok().map(|answer| answer.status()),
     };
     status.is_some_and(|status| status.is_success())
 }

@@ -12,5 +12,5 @@ pub mod pool;
 pub use cluster::{Admitted, Cluster};
 pub use connect::ConnectError;
 pub use endpoint::{Endpoint, InFlight, Registry};
-pub use exchange::{AnswerBody, AnswerFault, SendError, SendFailed};
+pub use exchange::{AnswerBody, AnswerFault, Fate, SendError, SendFailed};
 pub use pool::{Lease, Pool};

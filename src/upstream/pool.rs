@@ -11,17 +11,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Body;
-use hyper::client::conn::http2;
 
 use super::cluster::Cluster;
-use super::connect::{ConnectError, Connection, connect};
+use super::connect::{ConnectError, Connection, Http2, connect};
 use super::endpoint::Endpoint;
 use super::h1::H1;
 use crate::names::Mono;
 
 /// A surplus connection is kept this long before trimming closes it.
 const SURPLUS_FOR: Duration = Duration::from_secs(1);
-/// Streams on one h2 connection before another is opened; servers commonly allow 100.
+/// Streams on one h2 connection before another is opened, where upstream does not allow fewer; servers commonly allow 100.
 const H2_STREAMS: u32 = 100;
 /// Requests after which an h2 connection is left to end, so that load spreads over new endpoints.
 const H2_REUSE: u32 = 100_000;
@@ -45,9 +44,35 @@ struct Idle<B> {
 }
 
 pub(super) struct H2<B> {
-    pub(super) sender: http2::SendRequest<B>,
+    pub(super) connection: Http2<B>,
     streams: Cell<u32>,
     served: Cell<u32>,
+    /// Without a stream since then, as the trimming saw it.
+    idle_since: Cell<Option<Mono>>,
+}
+
+impl<B> H2<B> {
+    fn is_closed(&self) -> bool {
+        self.connection.sender.is_closed()
+    }
+
+    fn has_room(&self) -> bool {
+        let streams = self.streams.get();
+        streams < H2_STREAMS && self.served.get() < H2_REUSE && (streams as usize) < self.connection.allowed()
+    }
+
+    fn is_to_keep(&self, now: Mono, keep_for: Duration) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        if self.streams.get() > 0 {
+            self.idle_since.set(None);
+            return true;
+        }
+        let since = self.idle_since.get().unwrap_or(now);
+        self.idle_since.set(Some(since));
+        self.served.get() < H2_REUSE && now.since(since) < keep_for
+    }
 }
 
 /// A connection lent for one exchange.
@@ -70,6 +95,7 @@ impl<B> Stream<B> {
     fn on(connection: &Rc<H2<B>>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
         connection.served.set(connection.served.get().saturating_add(1));
+        connection.idle_since.set(None);
         Self(Rc::clone(connection))
     }
 }
@@ -109,17 +135,20 @@ where
         None
     }
 
-    /// A connection to `endpoint`: an idle one, or a fresh one.
+    /// A connection to `endpoint`: fresh, or where streams can share one and it need not be `fresh`, one that others have
+    /// opened meanwhile.
     ///
     /// # Errors
     /// Connecting failed.
-    pub async fn lend(&self, cluster: &Cluster, endpoint: &Arc<Endpoint>) -> Result<Lease<B>, ConnectError> {
-        if let Some(lease) = self.reuse(cluster, endpoint) {
-            return Ok(lease);
-        }
+    pub async fn lend(
+        &self,
+        cluster: &Cluster,
+        endpoint: &Arc<Endpoint>,
+        fresh: bool,
+    ) -> Result<Lease<B>, ConnectError> {
         let opening = self.with_slot(endpoint.id, |slot| Rc::clone(&slot.opening));
         // Streams share a connection, so those who arrive while one is being opened wait for it.
-        let shared = endpoint_speaks_h2(cluster);
+        let shared = endpoint_speaks_h2(cluster) && !fresh;
         let _turn = if shared { Some(opening.lock().await) } else { None };
         if shared && let Some(lease) = self.reuse(cluster, endpoint) {
             return Ok(lease);
@@ -129,8 +158,9 @@ where
                 let connection = Box::new(H1::new(io));
                 Ok(Lease { inner: Lent::H1(connection), endpoint: endpoint.id, reused: false })
             }
-            Connection::H2(sender) => {
-                let connection = Rc::new(H2 { sender, streams: Cell::new(0), served: Cell::new(0) });
+            Connection::H2(connection) => {
+                let (streams, served, idle_since) = (Cell::new(0), Cell::new(0), Cell::new(None));
+                let connection = Rc::new(H2 { connection, streams, served, idle_since });
                 let stream = Stream::on(&connection);
                 self.with_slot(endpoint.id, |slot| slot.h2.push(connection));
                 Ok(Lease { inner: Lent::H2(stream), endpoint: endpoint.id, reused: false })
@@ -157,7 +187,7 @@ where
             let surplus = slot.idle.len().saturating_sub(most);
             let old = slot.idle.iter().take(surplus).take_while(|i| now.since(i.since) >= SURPLUS_FOR).count();
             slot.idle.drain(..old);
-            slot.h2.retain(|c| !c.sender.is_closed() && (c.served.get() < H2_REUSE || c.streams.get() > 0));
+            slot.h2.retain(|c| c.is_to_keep(now, keep_for));
         }
     }
 
@@ -185,8 +215,8 @@ where
         if self.h2.is_empty() {
             return None;
         }
-        self.h2.retain(|c| !c.sender.is_closed());
-        self.h2.iter().find(|c| c.streams.get() < H2_STREAMS && c.served.get() < H2_REUSE)
+        self.h2.retain(|c| !c.is_closed());
+        self.h2.iter().find(|c| c.has_room())
     }
 }
 

@@ -99,6 +99,23 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
+impl Frame {
+    /// The first frame of these bytes, and how many of them are its.
+    fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
+        let (&[a, b, c, kind, flags, s, t, u, v], rest) = bytes.split_first_chunk::<9>()?;
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        let payload = rest.get(..length)?.to_vec();
+        Some((Self { kind, flags, stream: u32::from_be_bytes([s, t, u, v]), payload }, 9 + length))
+    }
+
+    /// Takes the first frame out of these bytes.
+    pub fn cut(bytes: &mut Vec<u8>) -> Option<Self> {
+        let (found, length) = Self::parse(bytes)?;
+        bytes.drain(..length);
+        Some(found)
+    }
+}
+
 /// One connection, frame by frame.
 pub struct Frames {
     client: Client,
@@ -156,16 +173,10 @@ impl Frames {
     /// The next frame; `None` at the end. Settings and pings are acknowledged.
     pub fn next(&mut self) -> io::Result<Option<Frame>> {
         loop {
-            let seen = self.client.seen();
-            if let Some((&[a, b, c, kind, flags, s, t, u, v], rest)) = seen.split_first_chunk::<9>() {
-                let length = u32::from_be_bytes([0, a, b, c]) as usize;
-                if let Some(payload) = rest.get(..length) {
-                    let stream = u32::from_be_bytes([s, t, u, v]);
-                    let found = Frame { kind, flags, stream, payload: payload.to_vec() };
-                    self.client.consume(9 + length);
-                    self.acknowledge(&found);
-                    return Ok(Some(found));
-                }
+            if let Some((found, length)) = Frame::parse(self.client.seen()) {
+                self.client.consume(length);
+                self.acknowledge(&found);
+                return Ok(Some(found));
             }
             match self.client.more() {
                 Ok(0) => return Ok(None),

@@ -119,6 +119,11 @@ impl Upstream {
         self.until("requests", |log| log.requests.len() >= enough);
     }
 
+    /// How often scripts have noted `text`.
+    pub fn notes(&self, text: &str) -> usize {
+        self.log.0.lock().unwrap().notes.iter().filter(|n| *n == text).count()
+    }
+
     /// Waits until a script has noted `text`.
     pub fn until_note(&self, text: &str) {
         self.until(text, |log| log.notes.iter().any(|n| n == text));
