@@ -332,6 +332,13 @@ impl DownBody {
         self.tags.take()
     }
 
+    /// Serin's own words are not said: HEAD asks for none.
+    pub fn drop_words(&mut self) {
+        if let Kind::Full(words) = &mut self.kind {
+            *words = None;
+        }
+    }
+
     /// The connection is busy for as long as this body lives.
     pub fn keep(&mut self, busy: Busy) {
         self.busy = Some(busy);

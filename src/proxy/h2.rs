@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
+use http::{Method, Request};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -43,6 +43,7 @@ pub(super) async fn serve(connection: Rc<Connection>, stream: Io, ahead: BytesMu
     let begun = Rc::clone(&streams.begun);
     let service = service_fn(move |request: Request<Incoming>| {
         let connection = Rc::clone(&connection);
+        let head_only = request.method() == Method::HEAD;
         let request = request.map(CallerBody::H2);
         // The codec hands the stream's task over as soon as this has returned.
         let waits = Rc::new(Cell::new(Waits::Answer));
@@ -51,6 +52,9 @@ pub(super) async fn serve(connection: Rc<Connection>, stream: Io, ahead: BytesMu
             let mut response = service::handle(&connection, request).await;
             if let Some(tags) = response.body_mut().take_tags() {
                 tags.put(response.headers_mut());
+            }
+            if head_only {
+                response.body_mut().drop_words();
             }
             waits.set(Waits::WindowAnew);
             Ok::<_, Infallible>(response.map(|body| StreamBody { body, waits }))

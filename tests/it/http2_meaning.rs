@@ -1,0 +1,281 @@
+//! What a message means is the same on both sides of serin, whichever versions of HTTP they speak.
+
+use http::{HeaderMap, HeaderValue, Request};
+
+use super::support::frames::*;
+use super::support::{H2, H2Peer, Proxy, Upstream, Upstream2, chat, stable};
+
+fn over_h2(upstream: &Upstream2, keys: &str) -> Proxy {
+    Proxy::start(&chat("", &stable(upstream.addr, &format!("http = \"2\"\n{keys}"))))
+}
+
+fn ask(h2: &mut H2, request: http::request::Builder) -> (http::response::Parts, String, Option<HeaderMap>) {
+    let (head, body) = h2.ask(request.body(()).unwrap(), "", None).unwrap();
+    let (body, trailers) = body.unwrap();
+    (head, String::from_utf8(body).unwrap(), trailers)
+}
+
+#[test]
+fn the_authority_becomes_host_and_back() {
+    let (one, two) = (Upstream::ok(), Upstream2::start(None));
+    let (to_one, to_two) =
+        (Proxy::start(&chat("", &stable(one.addr, "host = \"pass\""))), over_h2(&two, "host = \"pass\""));
+    // :authority alone, Host alone, both.
+    for (authority, host) in
+        [(Some("a.test:81"), None), (None, Some("a.test:81")), (Some("a.test:81"), Some("a.test:81"))]
+    {
+        for proxy in [&to_one, &to_two] {
+            let mut fields = vec![(":method", "GET"), (":scheme", "http"), (":path", "/x?y")];
+            fields.extend(authority.map(|a| (":authority", a)));
+            fields.extend(host.map(|h| ("host", h)));
+            let mut frames = Frames::open(proxy.addr, None);
+            frames.frame(HEADERS, WHOLE, 1, &block(&fields));
+            assert_eq!(frames.verdict(1), Verdict::Status(200), "{authority:?} {host:?}");
+        }
+        assert_eq!(one.last().all("host"), ["a.test:81"]);
+        assert_eq!(one.last().header("x-forwarded-host"), Some("a.test:81"));
+        let seen = two.last().head;
+        assert_eq!(seen.uri.to_string(), "http://a.test:81/x?y");
+        assert!(!seen.headers.contains_key("host"));
+        assert_eq!(seen.headers["x-forwarded-host"], "a.test:81");
+    }
+    // Neither names nobody.
+    let mut frames = Frames::open(to_one.addr, None);
+    frames.frame(HEADERS, WHOLE, 1, &block(&[(":method", "GET"), (":scheme", "http"), (":path", "/")]));
+    assert_eq!(frames.verdict(1), Verdict::Status(400));
+    // A caller of HTTP/1.0 need not.
+    for request in ["GET /x?y HTTP/1.0\r\n\r\n", "GET /x?y HTTP/1.1\r\nhost:\r\n\r\n"] {
+        assert_eq!(to_two.ask(request).status, 200, "{request}");
+        assert_eq!(two.last().head.uri.path(), "/x");
+    }
+}
+
+#[test]
+fn options_of_a_server_pass_between_all_versions() {
+    let (one, two) = (Upstream::ok(), Upstream2::start(None));
+    for proxy in [Proxy::in_front_of(&one), over_h2(&two, "")] {
+        let mut frames = Frames::open(proxy.addr, None);
+        let fields = [(":method", "OPTIONS"), (":scheme", "http"), (":path", "*"), (":authority", "a.test")];
+        frames.frame(HEADERS, WHOLE, 1, &block(&fields));
+        assert_eq!(frames.verdict(1), Verdict::Status(200));
+        assert_eq!(proxy.ask("OPTIONS * HTTP/1.1\r\nhost: a.test\r\n\r\n").status, 200);
+    }
+    assert_eq!(one.requests().iter().map(|r| r.target.clone()).collect::<Vec<_>>(), ["*", "*"]);
+    assert_eq!(two.requests(), 2);
+    assert_eq!(two.last().head.uri.path(), "*");
+}
+
+#[test]
+fn connect_is_refused_in_words_and_extended_connect_too() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::in_front_of(&upstream);
+    let mut frames = Frames::open(proxy.addr, None);
+    frames.frame(HEADERS, END_HEADERS, 1, &block(&[(":method", "CONNECT"), (":authority", "b.test:443")]));
+    assert_eq!(frames.verdict(1), Verdict::Status(405));
+    let fields = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":path", "/chat"),
+        (":authority", "a.test"),
+        ("sec-websocket-version", "13"),
+    ];
+    // SETTINGS_ENABLE_CONNECT_PROTOCOL was not said (RFC 8441 section 3).
+    let mut frames = Frames::open(proxy.addr, None);
+    frames.frame(HEADERS, END_HEADERS, 1, &block(&fields));
+    assert_eq!(frames.verdict(1), Verdict::Reset(PROTOCOL_ERROR));
+    frames.request(3, WHOLE, "/", &[]);
+    assert_eq!(frames.verdict(3), Verdict::Status(200));
+    let mut frames = Frames::open(proxy.addr, None);
+    let trace = [(":method", "TRACE"), (":scheme", "http"), (":path", "/"), (":authority", "a.test")];
+    frames.frame(HEADERS, WHOLE, 1, &block(&trace));
+    assert_eq!(frames.verdict(1), Verdict::Status(405));
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+#[test]
+fn duplicates_and_their_order_are_kept_both_ways() {
+    let one = Upstream::saying(
+        "HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nx-many: 1\r\nset-cookie: b=2, c\r\nx-many: 2\r\ncontent-length: 2\r\n\r\nok",
+    );
+    let two = Upstream::start(|peer| {
+        let Some(mut h2) = H2Peer::accept(peer, &[]) else { return };
+        while let Some(stream) = h2.request() {
+            let fields =
+                [(":status", "200"), ("set-cookie", "a=1"), ("x-many", "1"), ("set-cookie", "b=2, c"), ("x-many", "2")];
+            h2.head(stream, END_HEADERS, &fields);
+            h2.send(frame(DATA, END_STREAM, stream, b"ok"));
+        }
+    });
+    for (upstream, keys) in [(&one, ""), (&two, "http = \"2\"")] {
+        let proxy = Proxy::start(&chat("", &stable(upstream.addr, keys)));
+        let (head, body, _) = ask(&mut H2::plain(proxy.addr), Request::get("http://a.test/"));
+        assert_eq!(body, "ok");
+        let all = |name: &str| head.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!((all("set-cookie"), all("x-many")), (vec!["a=1", "b=2, c"], vec!["1", "2"]));
+        let answer = proxy.ask("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
+        assert_eq!((answer.all("set-cookie"), answer.all("x-many")), (vec!["a=1", "b=2, c"], vec!["1", "2"]));
+    }
+}
+
+#[test]
+fn cookies_reach_an_http2_upstream_whole() {
+    let upstream = Upstream2::start(None);
+    let proxy = over_h2(&upstream, "");
+    let crumbs = Request::get("http://a.test/").header("cookie", "a=1").header("cookie", "b=2");
+    ask(&mut H2::plain(proxy.addr), crumbs);
+    let seen = upstream.last().head.headers;
+    let crumbs: Vec<_> = seen.get_all("cookie").iter().map(|v| v.to_str().unwrap()).collect();
+    assert_eq!(crumbs.join("; "), "a=1; b=2");
+    proxy.ask("GET / HTTP/1.1\r\nhost: a.test\r\ncookie: a=1; b=2\r\n\r\n");
+    assert_eq!(upstream.last().head.headers["cookie"], "a=1; b=2");
+}
+
+#[test]
+fn grpc_answers_of_trailers_alone_and_of_trailers_behind_a_body_pass() {
+    let upstream = Upstream::start(|peer| {
+        let Some(mut h2) = H2Peer::accept(peer, &[]) else { return };
+        let head = [(":status", "200"), ("content-type", "application/grpc")];
+        while let Some(stream) = h2.request() {
+            if stream == 1 {
+                h2.head(stream, WHOLE, &[&head[..], &[("grpc-status", "12")]].concat());
+                continue;
+            }
+            h2.head(stream, END_HEADERS, &head);
+            h2.send(frame(DATA, 0, stream, b"\0\0\0\0\x01x"));
+            h2.head(stream, WHOLE, &[("grpc-status", "0"), ("grpc-message", "fine")]);
+        }
+    });
+    let proxy = Proxy::start(&chat("", &stable(upstream.addr, "http = \"2\"")));
+    let mut h2 = H2::plain(proxy.addr);
+    let call = || Request::post("http://a.test/m").header("content-type", "application/grpc").header("te", "trailers");
+    let (head, body, trailers) = ask(&mut h2, call());
+    assert_eq!((head.headers["grpc-status"].to_str().unwrap(), body.as_str(), trailers), ("12", "", None));
+    assert!(!head.headers.contains_key("content-length"));
+    let (head, body, trailers) = ask(&mut h2, call());
+    assert_eq!((head.status.as_u16(), body.len()), (200, 6));
+    let trailers = trailers.unwrap();
+    assert_eq!(
+        (&trailers["grpc-status"], &trailers["grpc-message"]),
+        (&HeaderValue::from_static("0"), &HeaderValue::from_static("fine"))
+    );
+}
+
+#[test]
+fn answers_of_http1_without_a_body_have_none_in_http2() {
+    for (method, answer, length) in [
+        ("GET", "204 No Content\r\n", None),
+        ("GET", "304 Not Modified\r\ncontent-length: 9\r\n", Some("9")),
+        ("GET", "304 Not Modified\r\n", None),
+        ("HEAD", "200 OK\r\ncontent-length: 9\r\n", Some("9")),
+        ("HEAD", "200 OK\r\ntransfer-encoding: chunked\r\n", None),
+        ("GET", "200 OK\r\ncontent-length: 0\r\n", Some("0")),
+    ] {
+        let upstream = Upstream::saying(format!("HTTP/1.1 {answer}\r\n"));
+        let proxy = Proxy::in_front_of(&upstream);
+        let mut h2 = H2::plain(proxy.addr);
+        for _ in 0..2 {
+            let (head, body, _) = ask(&mut h2, Request::builder().method(method).uri("http://a.test/"));
+            assert_eq!(head.headers.get("content-length").map(|v| v.to_str().unwrap()), length, "{answer}");
+            assert_eq!(body, "");
+        }
+        assert_eq!(upstream.connections(), 1, "{answer}");
+        proxy.until_outcome("success", 2.0);
+    }
+}
+
+#[test]
+fn an_answer_that_ends_with_its_connection_has_an_end_in_http2() {
+    let upstream = Upstream::start(|peer| {
+        if peer.request().is_some() {
+            peer.send("HTTP/1.1 200 OK\r\n\r\nall of it");
+        }
+    });
+    let proxy = Proxy::in_front_of(&upstream);
+    let (head, body, _) = ask(&mut H2::plain(proxy.addr), Request::get("http://a.test/"));
+    assert_eq!((head.headers.get("content-length"), body.as_str()), (None, "all of it"));
+}
+
+#[test]
+fn events_pass_as_they_come() {
+    let upstream = Upstream::start(|peer| {
+        if peer.request().is_some() {
+            peer.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
+            for _ in 0..3 {
+                peer.until_told();
+                peer.send("9\r\ndata: x\n\n\r\n");
+            }
+            peer.until_told();
+            peer.send("0\r\n\r\n");
+        }
+    });
+    let proxy = Proxy::in_front_of(&upstream);
+    let mut frames = Frames::open(proxy.addr, None);
+    frames.request(1, WHOLE, "/", &[]);
+    assert_eq!(frames.verdict(1), Verdict::Status(200));
+    let mut data = || loop {
+        let found = frames.next().unwrap().unwrap();
+        if found.kind == DATA {
+            return (found.payload, found.flags & END_STREAM != 0);
+        }
+    };
+    for _ in 0..3 {
+        upstream.tell_all();
+        assert_eq!(data(), (b"data: x\n\n".to_vec(), false));
+    }
+    upstream.tell_all();
+    assert_eq!(data(), (Vec::new(), true));
+}
+
+#[test]
+fn who_expects_a_100_is_answered_all_the_same() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::in_front_of(&upstream);
+    let mut frames = Frames::open(proxy.addr, None);
+    frames.request(1, END_HEADERS, "/", &[("expect", "100-continue")]);
+    assert!(frames.round_trip());
+    frames.frame(DATA, END_STREAM, 1, b"up");
+    assert_eq!(frames.verdict(1), Verdict::Status(200));
+    assert_eq!((upstream.last().text().as_str(), upstream.last().header("expect")), ("up", None));
+}
+
+#[test]
+fn an_answer_that_comes_before_the_body_has_ended_is_whole() {
+    let upstream = Upstream::start(|peer| {
+        if peer.head().is_some() {
+            peer.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno");
+            peer.until_closed();
+        }
+    });
+    let proxy = Proxy::start(&format!("[limits]\nbody_bytes = \"100KiB\"\n{}", chat("", &stable(upstream.addr, ""))));
+    let mut frames = Frames::open(proxy.addr, None);
+    frames.request(1, END_HEADERS, "/", &[]);
+    frames.frame(DATA, 0, 1, b"some");
+    assert_eq!(frames.verdict(1), Verdict::Status(403));
+    assert_eq!(frames.verdict(0), Verdict::Reset(NO_ERROR));
+    let mut frames = Frames::open(proxy.addr, None);
+    frames.request(1, END_HEADERS, "/", &[("content-length", "200000")]);
+    assert_eq!(frames.verdict(1), Verdict::Status(413), "before any of it comes");
+    assert_eq!(frames.verdict(0), Verdict::Reset(NO_ERROR));
+    let mut frames = Frames::open(proxy.addr, None);
+    frames.request(1, END_HEADERS, "/", &[]);
+    for _ in 0..7 {
+        frames.frame(DATA, 0, 1, &[0; 16 << 10]);
+    }
+    assert_eq!(frames.verdict(1), Verdict::Status(413));
+    proxy.until_metric("serin_requests_in_flight", &[], 0.0);
+}
+
+#[test]
+fn errors_over_http2_say_the_same_as_over_http1() {
+    let upstream = Upstream::ok();
+    let proxy =
+        Proxy::start(&chat("", &stable(upstream.addr, "")).replace("path_prefix = \"/\"", "path_prefix = \"/v1\""));
+    let (head, body, _) = ask(&mut H2::plain(proxy.addr), Request::get("http://a.test/none"));
+    assert_eq!(head.status, 404);
+    assert_eq!(head.headers["proxy-status"], "serin; error=destination_not_found");
+    assert_eq!(head.headers["content-length"], body.len().to_string());
+    assert!(!head.headers.contains_key("connection"));
+    let (head, body, _) = ask(&mut H2::plain(proxy.addr), Request::head("http://a.test/none"));
+    assert_eq!((head.status.as_u16(), body.as_str()), (404, ""));
+}
