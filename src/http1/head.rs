@@ -31,9 +31,9 @@ pub enum HeadError {
     /// Not HTTP/1.
     #[error("the version is not HTTP/1.0 or HTTP/1.1")]
     Version,
-    /// A transfer coding other than `chunked`.
-    #[error("{0}")]
-    Coding(&'static str),
+    /// A transfer coding that is not known, below `chunked`.
+    #[error("of transfer codings only chunked is known here")]
+    UnknownCoding,
     /// Not a head.
     #[error("{0}")]
     Malformed(&'static str),
@@ -307,8 +307,8 @@ impl ResponseHead {
             || self.status == StatusCode::NO_CONTENT
             || self.status == StatusCode::NOT_MODIFIED;
         match self.framing {
-            Framing { coding: Coding::Other, .. } => {
-                Err(HeadError::Coding("the only transfer coding is chunked, once"))
+            Framing { coding: Coding::Inner | Coding::Unknown | Coding::Other, .. } => {
+                Err(HeadError::Malformed("the only transfer coding is chunked, once"))
             }
             Framing { coding: Coding::Chunked, .. } if self.version == Version::HTTP_10 => {
                 Err(HeadError::Malformed("HTTP/1.0 has no transfer codings"))
@@ -341,7 +341,28 @@ enum Coding {
     #[default]
     None,
     Chunked,
+    /// Codings that are not known, and nothing yet that ends them.
+    Inner,
+    /// The same below `chunked`: the length is known and the content is not.
+    Unknown,
+    /// No list of codings, or one that says of no length.
     Other,
+}
+
+impl Coding {
+    /// With the codings of another `Transfer-Encoding`, from the content outwards.
+    fn with(self, value: &[u8]) -> Self {
+        value.split(|b| *b == b',').map(<[u8]>::trim_ascii).fold(self, |known, coding| {
+            let chunked = coding.eq_ignore_ascii_case(b"chunked");
+            let token = !coding.is_empty() && coding.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+            match known {
+                Coding::None if chunked => Coding::Chunked,
+                Coding::Inner if chunked => Coding::Unknown,
+                Coding::None | Coding::Inner if token => Coding::Inner,
+                _ => Coding::Other,
+            }
+        })
+    }
 }
 
 fn fields(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<(HeaderMap, Framing), HeadError> {
@@ -364,8 +385,7 @@ impl Framing {
         if *name == header::CONTENT_LENGTH {
             return self.note_length(value);
         } else if *name == header::TRANSFER_ENCODING {
-            let once = self.coding == Coding::None && value.eq_ignore_ascii_case(b"chunked");
-            self.coding = if once { Coding::Chunked } else { Coding::Other };
+            self.coding = self.coding.with(value);
         } else if *name == header::CONNECTION {
             for token in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
                 self.close |= token.eq_ignore_ascii_case(b"close");
@@ -402,13 +422,16 @@ impl Framing {
     /// RFC 9112 section 6.3 and, where that leaves a choice, the one that cannot be used to smuggle (section 11.2).
     fn request(&self, version: Version) -> Result<Decoder, HeadError> {
         match (self.coding, self.length) {
-            (Coding::Other, _) => Err(HeadError::Coding("the only transfer coding is chunked, once")),
-            (Coding::Chunked, Some(_)) => {
+            (Coding::Inner | Coding::Other, _) => {
+                Err(HeadError::Malformed("the only transfer coding is chunked, once"))
+            }
+            (Coding::Chunked | Coding::Unknown, Some(_)) => {
                 Err(HeadError::Malformed("Transfer-Encoding and Content-Length are there both"))
             }
-            (Coding::Chunked, None) if version == Version::HTTP_10 => {
+            (Coding::Chunked | Coding::Unknown, None) if version == Version::HTTP_10 => {
                 Err(HeadError::Malformed("HTTP/1.0 has no transfer codings"))
             }
+            (Coding::Unknown, None) => Err(HeadError::UnknownCoding),
             (Coding::Chunked, None) => Ok(Decoder::chunked()),
             (Coding::None, Some(_)) if self.length_again => {
                 Err(HeadError::Malformed("Content-Length is there more than once"))
@@ -469,7 +492,12 @@ mod tests {
                 "Content-Length is there more than once",
             ),
             ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.0 has no transfer codings"),
-            ("GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "the only transfer coding is chunked, once"),
+            (
+                "GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                "of transfer codings only chunked is known here",
+            ),
+            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", "the only transfer coding is chunked, once"),
+            ("GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "the only transfer coding is chunked, once"),
             ("GET / HTTP/1.1\r\nHost : x\r\n\r\n", "a field's name is not a token"),
             ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", "a field's name is not a token"),
             ("GET / HTTP/2.0\r\n\r\n", "the version is not HTTP/1.0 or HTTP/1.1"),

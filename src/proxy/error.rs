@@ -33,6 +33,9 @@ pub enum ProxyError {
     /// Neither HTTP/1.0 nor HTTP/1.1.
     #[error("this version of HTTP is not spoken here; send HTTP/1.1 or HTTP/2")]
     Version,
+    /// A transfer coding that serin does not know (RFC 9112 section 6.1).
+    #[error("of transfer codings only chunked is known here")]
+    UnknownCoding,
     /// The body is longer than `body_bytes`.
     #[error("the request body is longer than the limit")]
     BodyTooLarge,
@@ -95,6 +98,7 @@ impl ProxyError {
             ProxyError::UriTooLong => StatusCode::URI_TOO_LONG,
             ProxyError::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ProxyError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            ProxyError::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
             ProxyError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ProxyError::BodyStalled => StatusCode::REQUEST_TIMEOUT,
             ProxyError::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -116,6 +120,7 @@ impl ProxyError {
             | ProxyError::NoRoute
             | ProxyError::Method
             | ProxyError::Version
+            | ProxyError::UnknownCoding
             | ProxyError::BodyStalled => Outcome::ClientError,
             ProxyError::UriTooLong
             | ProxyError::HeadTooLarge(_)
@@ -141,6 +146,7 @@ impl ProxyError {
             | ProxyError::UriTooLong
             | ProxyError::HeadTooLarge(_)
             | ProxyError::Version
+            | ProxyError::UnknownCoding
             | ProxyError::Method
             | ProxyError::CallerLeft
             | ProxyError::BadRequest(_) => "http_request_error",

@@ -315,7 +315,8 @@ async fn refuse(connection: &Connection, link: &Link, error: HeadError) {
             ProxyError::HeadTooLarge("the request's head has more fields than the limit")
         }
         HeadError::Version => ProxyError::Version,
-        HeadError::Coding(why) | HeadError::Malformed(why) => ProxyError::BadRequest(why),
+        HeadError::UnknownCoding => ProxyError::UnknownCoding,
+        HeadError::Malformed(why) => ProxyError::BadRequest(why),
     };
     let view = worker.view();
     Unchosen::begin(worker, &view.snapshot().unrouted, worker.clock.now()).refused(&error);

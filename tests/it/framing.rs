@@ -112,15 +112,15 @@ fn codings() -> Vec<Case> {
             Status(400),
         ),
         ("chunked, chunked", te("chunked, chunked"), Status(400)),
-        ("gzip, chunked", te("gzip, chunked"), Status(400)),
+        ("gzip, chunked", te("gzip, chunked"), Status(501)),
         ("chunked, gzip", te("chunked, gzip"), Status(400)),
         ("identity", te("identity"), Status(400)),
-        ("identity, chunked", te("identity, chunked"), Status(400)),
+        ("identity, chunked", te("identity, chunked"), Status(501)),
         ("chunked, identity", te("chunked, identity"), Status(400)),
         (
             "a first line identity, a second chunked",
             post("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-            Status(400),
+            Status(501),
         ),
         (
             "a first line chunked, a second identity",
