@@ -29,6 +29,11 @@ use super::worker::Worker;
 use crate::http1::Io;
 use crate::measure::gauges::Limit;
 
+/// What a caller may send of a body before it is taken.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// What he may send of all bodies, however many streams he is allowed.
+const WINDOW_MOST: u32 = 1 << 30;
+
 /// Serves the connection to its end; `ahead` has been read of it already.
 ///
 /// # Errors
@@ -64,8 +69,9 @@ pub(super) async fn serve(connection: Rc<Connection>, stream: Io, ahead: BytesMu
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(256 << 10)
-        .initial_connection_window_size(1 << 20)
+        .initial_stream_window_size(STREAM_WINDOW)
+        // One for each stream: bodies that a version does not take must not hold up those of others.
+        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(limits.h2_streams).clamp(1 << 20, WINDOW_MOST))
         .max_send_buf_size(256 << 10)
         .serve_connection(io, service);
     drop(view);

@@ -16,9 +16,12 @@ use tokio::sync::Notify;
 
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
+use super::pool::H2_STREAMS;
 use crate::config::{HttpVersion, Scheme};
 use crate::http1::{Io, RESPONSE_BYTES};
 
+/// What upstream may send of an answer before it is taken.
+const STREAM_WINDOW: u32 = 256 << 10;
 /// How long an upstream's settings are waited for before a request is risked without them.
 const SETTINGS_WITHIN: Duration = Duration::from_millis(200);
 /// What stands for the number of streams that upstream allows until it has said it.
@@ -159,8 +162,9 @@ where
     let read = Rc::clone(&executor.read);
     let (sender, connection) = http2::Builder::new(executor)
         .timer(TokioTimer::new())
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
+        .initial_stream_window_size(STREAM_WINDOW)
+        // One for each stream: answers that a caller does not take must not hold up those of others.
+        .initial_connection_window_size(STREAM_WINDOW * H2_STREAMS)
         .max_header_list_size(u32::try_from(RESPONSE_BYTES).unwrap_or(u32::MAX))
         .initial_max_send_streams(UNSAID)
         // An idle h2 connection can be dead yet "ready" (hyperium/hyper #4186): ping it.

@@ -21,7 +21,7 @@ use crate::names::Mono;
 /// A surplus connection is kept this long before trimming closes it.
 const SURPLUS_FOR: Duration = Duration::from_secs(1);
 /// Streams on one h2 connection before another is opened, where upstream does not allow fewer; servers commonly allow 100.
-const H2_STREAMS: u32 = 100;
+pub(super) const H2_STREAMS: u32 = 100;
 /// Requests after which an h2 connection is left to end, so that load spreads over new endpoints.
 const H2_REUSE: u32 = 100_000;
 

@@ -1,9 +1,11 @@
 //! What a message means is the same on both sides of serin, whichever versions of HTTP they speak.
 
+use std::collections::HashMap;
+
 use http::{HeaderMap, HeaderValue, Request};
 
 use super::support::frames::*;
-use super::support::{H2, H2Peer, Proxy, Upstream, Upstream2, chat, stable};
+use super::support::{A_MOMENT, H2, H2Peer, Proxy, Upstream, Upstream2, chat, stable};
 
 fn over_h2(upstream: &Upstream2, keys: &str) -> Proxy {
     Proxy::start(&chat("", &stable(upstream.addr, &format!("http = \"2\"\n{keys}"))))
@@ -278,4 +280,127 @@ fn errors_over_http2_say_the_same_as_over_http1() {
     assert!(!head.headers.contains_key("connection"));
     let (head, body, _) = ask(&mut H2::plain(proxy.addr), Request::head("http://a.test/none"));
     assert_eq!((head.status.as_u16(), body.as_str()), (404, ""));
+}
+
+/// Credit to send data (RFC 9113 section 5.2): of the connection, and of each stream.
+struct Credit {
+    first: i64,
+    connection: i64,
+    streams: HashMap<u32, i64>,
+}
+
+impl Credit {
+    fn new() -> Self {
+        Self { first: 65_535, connection: 65_535, streams: HashMap::new() }
+    }
+
+    fn heed(&mut self, found: &Frame) {
+        let number = |bytes: &[u8]| i64::from(u32::from_be_bytes(bytes.try_into().unwrap()));
+        match found.kind {
+            SETTINGS if found.flags & ACK == 0 => {
+                for setting in found.payload.chunks(6).filter(|s| s[..2] == [0, 4]) {
+                    self.first = number(&setting[2..]);
+                }
+            }
+            WINDOW_UPDATE if found.stream == 0 => self.connection += number(&found.payload),
+            WINDOW_UPDATE => *self.streams.entry(found.stream).or_insert(self.first) += number(&found.payload),
+            _ => {}
+        }
+    }
+
+    /// All the data that may be sent on a stream now, or `most` of it.
+    fn spend(&mut self, stream: u32, most: i64) -> Vec<u8> {
+        let left = self.streams.entry(stream).or_insert(self.first);
+        let size = most.min(*left).min(self.connection);
+        *left -= size;
+        self.connection -= size;
+        let all = vec![b'x'; usize::try_from(size).unwrap()];
+        all.chunks(16_000).flat_map(|chunk| frame(DATA, 0, stream, chunk)).collect()
+    }
+}
+
+#[test]
+fn bodies_that_a_version_does_not_take_hold_up_no_others() {
+    let upstream = Upstream::start(|peer| {
+        let Some(head) = peer.head() else { return };
+        if head.starts_with("POST /stuck") {
+            // Read no further.
+            return peer.until_told();
+        }
+        peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+        peer.until_closed();
+    });
+    let proxy = Proxy::in_front_of(&upstream);
+    let mut frames = Frames::connect(proxy.addr, None);
+    let mut credit = Credit::new();
+    frames.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
+    for stream in [1, 3, 5, 7, 9, 11] {
+        frames.request(stream, END_HEADERS, "/stuck", &[]);
+        // Until neither serin nor the kernel takes more.
+        let mut quiet = 0;
+        while quiet < 3 {
+            frames.frame(PING, 0, 0, b"whatelse");
+            loop {
+                let found = frames.next().unwrap().unwrap();
+                credit.heed(&found);
+                if found.kind == PING {
+                    break;
+                }
+            }
+            let data = credit.spend(stream, i64::MAX);
+            quiet = if data.is_empty() { quiet + 1 } else { 0 };
+            frames.send(data);
+            if quiet > 0 {
+                std::thread::park_timeout(A_MOMENT);
+            }
+        }
+    }
+    frames.request(99, END_HEADERS, "/", &[]);
+    let data = credit.spend(99, 1_000);
+    assert!(data.len() > 1_000, "the connection's window is used up");
+    frames.send(data);
+    frames.frame(DATA, END_STREAM, 99, b"");
+    assert_eq!(frames.verdict(99), Verdict::Status(200));
+}
+
+#[test]
+fn answers_that_a_caller_does_not_take_hold_up_no_others() {
+    let upstream = Upstream::start(|peer| {
+        let Some(mut h2) = H2Peer::accept(peer, &[]) else { return };
+        let (mut credit, mut long) = (Credit::new(), Vec::new());
+        while let Some(found) = h2.next() {
+            credit.heed(&found);
+            if found.kind == HEADERS {
+                h2.head(found.stream, END_HEADERS, &[(":status", "200")]);
+                if long.len() < 8 {
+                    long.push(found.stream);
+                } else {
+                    h2.send(credit.spend(found.stream, 1_000));
+                    h2.send(frame(DATA, END_STREAM, found.stream, b""));
+                }
+            }
+            for stream in &long {
+                let data = credit.spend(*stream, i64::MAX);
+                if !data.is_empty() {
+                    h2.send(data);
+                    h2.peer().note("more");
+                }
+            }
+        }
+    });
+    let proxy = Proxy::start(&chat("", &stable(upstream.addr, "http = \"2\"")));
+    let mut slow: Vec<_> = (0..8).map(|_| proxy.connect()).collect();
+    for caller in &mut slow {
+        caller.send("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
+        caller.wait_for(b"\r\n\r\n");
+    }
+    // Until neither serin nor the kernel takes more.
+    let mut sent = 0;
+    while sent != upstream.notes("more") {
+        sent = upstream.notes("more");
+        std::thread::park_timeout(A_MOMENT * 3);
+    }
+    let answer = proxy.ask("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
+    assert_eq!((answer.status, answer.body.len()), (200, 1_000));
+    assert_eq!(upstream.connections(), 1);
 }
