@@ -245,3 +245,119 @@ fn a_server_that_is_none_is_known_before_a_request_is_risked() {
     assert_eq!((answer.status, answer.header("proxy-status")), (502, Some("serin; error=http_protocol_error")));
     proxy.until_outcome("upstream_error", 1.0);
 }
+
+#[test]
+fn an_answer_that_upstream_breaks_off_is_cut_in_either_version() {
+    type Break = fn(&mut H2Peer<'_>, u32);
+    let breaks: [(&str, Break); 8] = [
+        ("reset", |h2, stream| h2.reset(stream, INTERNAL_ERROR)),
+        ("reset without a reason", |h2, stream| h2.reset(stream, NO_ERROR)),
+        ("refused", |h2, stream| h2.reset(stream, REFUSED_STREAM)),
+        ("a farewell without it", |h2, _| h2.goaway(0, NO_ERROR)),
+        ("less than its length", |h2, stream| h2.send(frame(DATA, END_STREAM, stream, b"y"))),
+        ("more than its length", |h2, stream| h2.send(frame(DATA, END_STREAM, stream, &[b'y'; 99]))),
+        ("trailers that are none", |h2, stream| h2.head(stream, WHOLE, &[("connection", "close")])),
+        ("another frame of no stream", |h2, _| h2.send(frame(DATA, 0, 77, b"y"))),
+    ];
+    for (what, break_off) in breaks {
+        let upstream = Upstream::start(move |peer| {
+            let Some(mut h2) = H2Peer::accept(peer, &[]) else { return };
+            while let Some(stream) = h2.request() {
+                h2.head(stream, END_HEADERS, &[(":status", "200"), ("content-length", "9")]);
+                h2.send(frame(DATA, 0, stream, b"part"));
+                // What is queued must be there before a reset takes it back.
+                h2.peer().until_told();
+                break_off(&mut h2, stream);
+            }
+        });
+        let proxy = over_h2(&upstream);
+        let mut frames = Frames::open(proxy.addr, None);
+        frames.request(1, WHOLE, "/", &[]);
+        assert_eq!(frames.verdict(1), Verdict::Status(200), "{what}");
+        assert_eq!(frames.next().unwrap().unwrap().payload, b"part", "{what}");
+        upstream.tell_all();
+        assert!(matches!(frames.verdict(0), Verdict::Reset(code) if code != NO_ERROR), "{what}");
+        assert!(frames.round_trip(), "{what}: the caller's connection lives on");
+        let mut client = proxy.connect();
+        client.send(GET);
+        client.wait_for(b"part");
+        upstream.tell_all();
+        assert!(client.response().is_err(), "{what}");
+        proxy.until_outcome("upstream_error", 2.0);
+    }
+}
+
+#[test]
+fn a_caller_who_resets_within_an_answer_has_cancelled_it() {
+    let upstream = Upstream::start(|peer| {
+        let Some(mut h2) = H2Peer::accept(peer, &[]) else { return };
+        while let Some(stream) = h2.request() {
+            h2.head(stream, END_HEADERS, &[(":status", "200")]);
+            h2.send(frame(DATA, 0, stream, b"part"));
+            if h2.until(RST_STREAM).is_some_and(|reset| reset.stream == stream && reset.payload == CANCEL.to_be_bytes())
+            {
+                h2.peer().note("cancelled");
+            }
+        }
+    });
+    let proxy = over_h2(&upstream);
+    let mut frames = Frames::open(proxy.addr, None);
+    for stream in [1, 3] {
+        frames.request(stream, WHOLE, "/", &[]);
+        while frames.next().unwrap().unwrap().kind != DATA {}
+        frames.frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+        eventually("the reset upstream", || upstream.notes("cancelled") == (stream as usize).div_ceil(2));
+    }
+    proxy.until_outcome("cancelled", 2.0);
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn interim_answers_are_read_over_and_floods_of_them_end() {
+    let upstream = Upstream::start(|peer| {
+        let Some(mut h2) = H2Peer::accept(peer, &[]) else { return };
+        while let Some(stream) = h2.request() {
+            for _ in 0..20 {
+                h2.head(stream, END_HEADERS, &[(":status", "103"), ("link", "</x>")]);
+            }
+            h2.answer(stream, "200", "ok");
+        }
+    });
+    let proxy = over_h2(&upstream);
+    for _ in 0..2 {
+        let answer = proxy.ask(GET);
+        assert_eq!((answer.status, answer.text().as_str(), answer.header("link")), (200, "ok", None));
+    }
+}
+
+#[test]
+fn floods_of_an_upstream_end_its_connection_and_nothing_else() {
+    let floods: [(&str, Vec<u8>); 3] = [
+        ("a head without an end", frame(CONTINUATION, 0, 1, &[0; 1_000])),
+        ("pings", frame(PING, 0, 0, b"pingping")),
+        ("settings", frame(SETTINGS, 0, 0, &[])),
+    ];
+    for (what, one) in floods {
+        let upstream = Upstream::start(move |peer| {
+            let Some(mut h2) = H2Peer::accept(peer, &[]) else { return };
+            let Some(stream) = h2.request() else { return };
+            if one[3] == CONTINUATION {
+                h2.send(frame(HEADERS, 0, stream, &block(&[(":status", "200")])));
+            }
+            for _ in 0..200 {
+                // Whether serin still listens is for the test to see.
+                if !h2.peer().try_send(one.repeat(100)) {
+                    return;
+                }
+            }
+            if one[3] != CONTINUATION {
+                h2.answer(stream, "200", "ok");
+            }
+            h2.peer().until_closed();
+        });
+        let proxy = over_h2(&upstream);
+        let answer = proxy.ask(GET);
+        assert_eq!(answer.status, if what == "a head without an end" { 502 } else { 200 }, "{what}");
+        proxy.until_metric("serin_requests_in_flight", &[], 0.0);
+    }
+}

@@ -15,6 +15,7 @@ mod framing;
 mod half_closed;
 mod heads;
 mod http2;
+mod http2_ends;
 mod http2_meaning;
 mod http2_upstream;
 mod interim;
