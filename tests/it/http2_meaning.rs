@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use http::{HeaderMap, HeaderValue, Request};
 
 use super::support::frames::*;
-use super::support::{A_MOMENT, H2, H2Peer, Proxy, Upstream, Upstream2, chat, stable};
+use super::support::{A_MOMENT, H2, H2Peer, Proxy, Upstream, Upstream2, canary, chat, stable};
 
 fn over_h2(upstream: &Upstream2, keys: &str) -> Proxy {
     Proxy::start(&chat("", &stable(upstream.addr, &format!("http = \"2\"\n{keys}"))))
@@ -403,4 +403,90 @@ fn answers_that_a_caller_does_not_take_hold_up_no_others() {
     let answer = proxy.ask("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
     assert_eq!((answer.status, answer.body.len()), (200, 1_000));
     assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn the_length_of_a_body_is_told_alike_in_all_versions() {
+    let (one, two) = (Upstream::ok(), Upstream2::start(None));
+    let (to_one, to_two) = (Proxy::in_front_of(&one), over_h2(&two, ""));
+    for (method, body, said, h1, h2) in [
+        ("GET", None, None, (None, None), None),
+        ("GET", Some("abc"), Some("3"), (Some("3"), None), Some("3")),
+        ("GET", Some("abc"), None, (None, Some("chunked")), None),
+        ("POST", None, None, (Some("0"), None), Some("0")),
+        ("POST", None, Some("0"), (Some("0"), None), Some("0")),
+        ("POST", Some(""), None, (None, Some("chunked")), None),
+        ("DELETE", None, None, (Some("0"), None), Some("0")),
+        ("BREW", Some("abc"), Some("3"), (Some("3"), None), Some("3")),
+    ] {
+        for proxy in [&to_one, &to_two] {
+            let mut fields = vec![(":method", method), (":scheme", "http"), (":path", "/"), (":authority", "a.test")];
+            fields.extend(said.map(|length| ("content-length", length)));
+            let mut frames = Frames::open(proxy.addr, None);
+            frames.frame(HEADERS, if body.is_none() { WHOLE } else { END_HEADERS }, 1, &block(&fields));
+            if let Some(body) = body {
+                frames.frame(DATA, END_STREAM, 1, body.as_bytes());
+            }
+            assert_eq!(frames.verdict(1), Verdict::Status(200), "{method} {body:?} {said:?}");
+        }
+        let (seen, name) = (one.last(), format!("{method} {body:?} {said:?}"));
+        assert_eq!((seen.method.as_str(), seen.text().as_str()), (method, body.unwrap_or_default()));
+        assert_eq!((seen.header("content-length"), seen.header("transfer-encoding")), h1, "{name}");
+        let seen = two.last();
+        assert_eq!((seen.head.method.as_str(), seen.body), (method, body.unwrap_or_default().as_bytes().to_vec()));
+        assert_eq!(seen.head.headers.get("content-length").map(|v| v.to_str().unwrap()), h2, "{name}");
+    }
+}
+
+#[test]
+fn what_serin_says_of_the_way_is_said_over_http2_too() {
+    let upstream = Upstream2::start(None);
+    let edge = "[listeners.edge]\nlisten = \"127.0.0.1:0\"\n";
+    let trusting = format!("{edge}trusted_proxies = [\"127.0.0.0/8\"]\n");
+    for (listener, chain, forwarded) in
+        [(edge, "127.0.0.1", None), (trusting.as_str(), "192.0.2.1, 192.0.2.2, 127.0.0.1", Some("for=192.0.2.1"))]
+    {
+        let proxy = Proxy::start(&format!("{listener}{}", chat("", &stable(upstream.addr, "http = \"2\""))));
+        let request = Request::get("http://a.test/")
+            .header("x-forwarded-for", "192.0.2.1")
+            .header("x-forwarded-for", "192.0.2.2")
+            .header("forwarded", "for=192.0.2.1")
+            .header("via", "1.1 before")
+            .header("serin-arm", "canary")
+            .header("x-request-id", "mine");
+        let (head, ..) = ask(&mut H2::plain(proxy.addr), request);
+        assert!(head.headers["serin-arm"] == "stable" && head.headers["x-request-id"] == "mine");
+        let seen = upstream.last().head.headers;
+        let all = |name: &str| seen.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(all("x-forwarded-for"), [chain]);
+        assert_eq!((all("x-forwarded-host"), all("x-forwarded-proto")), (vec!["a.test"], vec!["http"]));
+        assert_eq!(all("forwarded"), forwarded.into_iter().collect::<Vec<_>>());
+        assert_eq!(all("via"), ["1.1 before", "2 serin"]);
+        assert_eq!((all("serin-arm"), all("serin-version")), (vec!["stable"], vec!["v1"]));
+        assert_eq!((all("x-request-id"), all("traceparent").len()), (vec!["mine"], 1));
+        // And by HTTP/1.1.
+        proxy.ask("GET / HTTP/1.1\r\nhost: a.test\r\nvia: 1.1 before\r\n\r\n");
+        let seen = upstream.last().head.headers;
+        let via: Vec<_> = seen.get_all("via").iter().map(|v| v.to_str().unwrap().to_owned()).collect();
+        assert_eq!(via, ["1.1 before", "1.1 serin"]);
+    }
+}
+
+#[test]
+fn a_unit_in_a_crumb_of_a_cookie_is_found() {
+    let (one, two) = (Upstream::ok(), Upstream::saying("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nv2"));
+    let tables = format!("{}{}", stable(one.addr, ""), canary(two.addr, ""));
+    let proxy = Proxy::start(&chat("unit = [\"cookie:uid\"]\nweight = 50.0\n", &tables));
+    let (mut h2, mut arms) = (H2::plain(proxy.addr), Vec::new());
+    for user in 0..20 {
+        let crumbs = Request::get("http://a.test/").header("cookie", "a=1").header("cookie", format!("uid={user}"));
+        let (head, ..) = ask(&mut h2, crumbs);
+        let answer = proxy.ask(format!("GET / HTTP/1.1\r\nhost: a.test\r\ncookie: a=1; uid={user}\r\n\r\n"));
+        assert_eq!(head.headers["serin-why"], "bucket");
+        assert_eq!(answer.header("serin-arm"), head.headers["serin-arm"].to_str().ok());
+        arms.push(head.headers["serin-arm"].clone());
+    }
+    arms.sort();
+    arms.dedup();
+    assert_eq!(arms.len(), 2);
 }
