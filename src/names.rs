@@ -88,13 +88,14 @@ name_type!(
 /// Classes that tools are sorted into, by a keyed hash of their names: which tool it is stays unknown.
 pub const TOOL_CLASSES: u8 = 8;
 
-/// The writing of an answer, as a class of letters.
+/// The writing of an answer, and of the most written languages in Latin letters the language. New ones come last: their
+/// places are in checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Script {
-    /// Latin letters without marks, or nearly.
+    /// Latin letters in another language than those named here, or too few words to tell (or code, or JSON).
     Latin,
-    /// Latin letters of which some carry marks.
+    /// Latin letters of which some carry marks. No longer told: for traces, gates and journals from before languages were.
     Accented,
     /// Cyrillic.
     Cyrillic,
@@ -110,13 +111,33 @@ pub enum Script {
     Hangul,
     /// Any other.
     Other,
+    /// English.
+    English,
+    /// Spanish.
+    Spanish,
+    /// French.
+    French,
+    /// German.
+    German,
+    /// Portuguese.
+    Portuguese,
+    /// Italian.
+    Italian,
+    /// Dutch.
+    Dutch,
 }
 
 impl Script {
-    /// All of them.
-    pub const ALL: [Script; 9] = [
+    /// Those that are told of answers now, in the order of their gates.
+    pub const ALL: [Script; 15] = [
+        Script::English,
+        Script::Spanish,
+        Script::French,
+        Script::German,
+        Script::Portuguese,
+        Script::Italian,
+        Script::Dutch,
         Script::Latin,
-        Script::Accented,
         Script::Cyrillic,
         Script::Arabic,
         Script::Indic,
@@ -126,16 +147,23 @@ impl Script {
         Script::Other,
     ];
 
-    /// Position in [`Script::ALL`].
+    /// By its word in gates and traces, those of old too.
     #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
+    pub fn named(word: &str) -> Option<Script> {
+        Script::ALL.into_iter().chain([Script::Accented]).find(|script| script.as_str() == word)
     }
 
     /// The word in gates and traces.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Script::English => "english",
+            Script::Spanish => "spanish",
+            Script::French => "french",
+            Script::German => "german",
+            Script::Portuguese => "portuguese",
+            Script::Italian => "italian",
+            Script::Dutch => "dutch",
             Script::Latin => "latin",
             Script::Accented => "accented",
             Script::Cyrillic => "cyrillic",
@@ -192,5 +220,22 @@ impl Wall {
     #[must_use]
     pub fn rfc3339(self) -> String {
         jiff::Timestamp::from_millisecond(self.0).map_or_else(|_| "invalid".to_owned(), |t| format!("{t:.3}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_keeps_its_word_in_traces_and_its_place_in_checkpoints() {
+        let words = "latin accented cyrillic arabic indic han kana hangul other \
+                     english spanish french german portuguese italian dutch";
+        for (place, word) in words.split_whitespace().enumerate() {
+            let script: Script = serde_json::from_value(word.into()).unwrap();
+            assert_eq!((script.as_str(), Script::named(word)), (word, Some(script)));
+            assert_eq!(postcard::to_stdvec(&script).unwrap(), [place as u8], "{word}");
+        }
+        assert_eq!(Script::named("klingon"), None);
     }
 }

@@ -80,7 +80,7 @@ impl Rollout {
         self.judges(&Metric::SchemaInvalid)
     }
 
-    /// Whether a gate compares the writing of answers.
+    /// Whether a gate compares the languages of answers.
     #[must_use]
     pub fn judges_languages(&self) -> bool {
         Script::ALL.into_iter().any(|script| self.judges(&Metric::Script(script)))

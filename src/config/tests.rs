@@ -382,7 +382,10 @@ fn a_gate_of_drift_has_its_margins_to_either_side_and_holds() {
     );
     let language = rules("drift_language", "rollback = \"+50pp\"\non = \"rollback\"").unwrap();
     let drift = language.iter().filter(|rule| rule.name.starts_with("drift_language/"));
-    assert!(drift.clone().count() == 9 && drift.clone().all(|rule| rule.rollback == Absolute(0.5)));
+    assert!(
+        drift.clone().count() == crate::names::Script::ALL.len()
+            && drift.clone().all(|rule| rule.rollback == Absolute(0.5))
+    );
     assert!(drift.clone().all(|rule| rule.on == crate::judge::On::Rollback));
     assert!(length.iter().take(2).all(|rule| rule.on == crate::judge::On::Hold));
     for (gate, body, says) in [

@@ -94,7 +94,7 @@ pub struct End {
     pub cost_nano: Option<u64>,
     /// What was seen in the answer.
     pub flags: Flags,
-    /// The writing of its text, where that was looked at and told.
+    /// The language or writing of its text, where that was looked at and told.
     pub script: Option<Script>,
     /// The class of the first tool that it calls, below [`crate::names::TOOL_CLASSES`].
     pub tool: Option<u8>,

@@ -180,7 +180,7 @@ pub enum Metric {
     SchemaInvalid,
     /// Answers that call tools (a share of successes): neither better nor worse.
     ToolCall,
-    /// Answers in this writing (a share of successes whose writing was told).
+    /// Answers in this language or writing (a share of successes of which that was told).
     Script(Script),
     /// All others, of those of which the metric speaks.
     Not(Arc<Metric>),

@@ -187,10 +187,7 @@ fn metric(name: &str) -> Option<Metric> {
             let class = other.strip_prefix("tool:")?.parse().ok()?;
             Metric::Tool(Some(class).filter(|class| *class < TOOL_CLASSES)?)
         }
-        other if other.starts_with("script:") => {
-            let name = other.strip_prefix("script:")?;
-            Metric::Script(Script::ALL.into_iter().find(|script| script.as_str() == name)?)
-        }
+        other if other.starts_with("script:") => Metric::Script(other.strip_prefix("script:").and_then(Script::named)?),
         other => Metric::Score(other.strip_prefix("score:")?.into()),
     })
 }

@@ -480,7 +480,7 @@ mod tests {
                 tokens_out: (next() % 2 == 0).then(|| next() % (1 << 53)),
                 cost_nano: (next() % 2 == 0).then(|| next() % (1 << 51)),
                 flags: Flags { cut: next() % 2 == 0, safety: next() % 2 == 0, ..Flags::default() },
-                script: (next() % 2 == 0).then(|| crate::names::Script::ALL[next() as usize % 9]),
+                script: (next() % 2 == 0).then(|| crate::names::Script::ALL[next() as usize % 15]),
                 tool: (next() % 2 == 0).then(|| next() as u8 % crate::names::TOOL_CLASSES),
             };
             // Any number that is one.

@@ -72,7 +72,7 @@ pub struct Fixed {
 pub struct Asks {
     /// The shape that an answer is to have.
     pub schema: bool,
-    /// The writing of answers.
+    /// The language or writing of answers.
     pub script: bool,
     /// Which turns of conversations were asked.
     pub turns: Option<Arc<Memory>>,

@@ -146,7 +146,7 @@ pub struct Facts {
     pub filtered: bool,
     /// A safety rule of the rollout was broken by what the answer says.
     pub rule_broken: bool,
-    /// The writing of what the answer says, where it was asked for and there were letters enough.
+    /// The language or writing of what the answer says, where it was asked for and there were letters enough.
     pub script: Option<Script>,
     /// A whole answer without content, tool call or refusal.
     pub empty: bool,

@@ -6,7 +6,7 @@
 //! Every reader is bounded in memory, never panics, and stays silent on what it does not understand.
 //!
 //! `reader` decides what to look with; `sse` splits streams, `document` collects documents, `decode` unpacks gzip, br and
-//! zstd; `openai`, `anthropic`, `gemini`, `bedrock` and `mcp` know the dialects; `scan` looks into JSON, `walk` through what was checked; `echo` spares looking twice; `tally` keeps
+//! zstd; `script` and `language` tell what a text is written in; `openai`, `anthropic`, `gemini`, `bedrock` and `mcp` know the dialects; `scan` looks into JSON, `walk` through what was checked; `echo` spares looking twice; `tally` keeps
 //! what was found. Of requests, `schema` reads the shape that an answer is to have, `history` recognises a conversation that is
 //! asked again, and `edit` puts other values into a body as it passes: those that `rewrite` chooses for a version.
 
@@ -23,6 +23,7 @@ mod events;
 pub mod facts;
 mod gemini;
 pub mod history;
+mod language;
 mod mcp;
 mod openai;
 pub mod reader;

@@ -95,8 +95,8 @@ impl Reader {
         }
     }
 
-    /// Watches what the answer says for broken rules, writes it down, and tells its writing (`script`), where this reader
-    /// looks at the bytes at all.
+    /// Watches what the answer says for broken rules, writes it down, and tells its language or writing (`script`), where
+    /// this reader looks at the bytes at all.
     pub fn screen(&mut self, rules: Option<&SafetyRules>, transcript: Option<Transcript>, script: bool) {
         if rules.is_none() && transcript.is_none() && !script {
             return;

@@ -96,7 +96,7 @@ impl Transcript {
 pub(crate) struct Screen {
     rules: Option<SafetyRules>,
     transcript: Option<Transcript>,
-    /// Where the writing is to be told.
+    /// Where the language or writing is to be told.
     letters: Option<Letters>,
     said: Said,
     block: Vec<u8>,
@@ -111,7 +111,7 @@ impl Screen {
 
     /// Bytes of memory kept.
     pub(crate) fn kept(&self) -> usize {
-        size_of::<Self>() + self.block.capacity()
+        size_of::<Self>() + self.block.capacity() + self.letters.as_ref().map_or(0, Letters::kept)
     }
 
     /// Plain bytes of the answer pass. After a violation there is nothing more to find.
@@ -141,7 +141,7 @@ impl Screen {
         });
     }
 
-    /// Whether the answer broke a rule, and its writing.
+    /// Whether the answer broke a rule, and its language or writing.
     pub(crate) fn finish(mut self) -> (bool, Option<Script>) {
         self.violated |= self.rules.is_some_and(|rules| !self.block.is_empty() && rules.set.is_match(&self.block));
         (self.violated, self.letters.and_then(|letters| letters.script()))

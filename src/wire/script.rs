@@ -1,24 +1,37 @@
-//! Which writing an answer is in: letters counted by class, the most common class told. Not which language: English and
-//! Dutch are both `latin`; French and Vietnamese, whose letters carry marks, are `accented`.
+//! Which writing an answer is in: letters counted by class, the most common class told; and of Latin letters the language,
+//! where the answer's opening tells it ([`Opening`]).
 
+use super::language::Opening;
 use crate::names::Script;
 
-/// Letters with marks, of all Latin ones, that make a text `accented`: one in a hundred.
-const MARKED: u32 = 100;
 /// Fewer letters say nothing.
 const LETTERS_LEAST: u32 = 8;
+/// Classes of letters; a letter's place in it is found at each letter, so the common ones come first.
+const CLASSES: [Script; 8] = [
+    Script::Latin,
+    Script::Cyrillic,
+    Script::Arabic,
+    Script::Indic,
+    Script::Han,
+    Script::Kana,
+    Script::Hangul,
+    Script::Other,
+];
 
 /// Letters of one answer by class, however its text is cut.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Letters {
-    counts: [u32; Script::ALL.len()],
+    /// In the order of [`CLASSES`].
+    counts: [u32; CLASSES.len()],
     /// The letter at hand: its value so far, and how many bytes it still needs.
     letter: (u32, u8),
+    opening: Opening,
 }
 
 impl Letters {
     /// Takes in the next bytes of the text.
     pub(crate) fn feed(&mut self, text: &[u8]) {
+        self.opening.feed(text);
         for &byte in text {
             match (byte, self.letter) {
                 (b'a'..=b'z' | b'A'..=b'Z', _) => self.count(Script::Latin),
@@ -38,36 +51,40 @@ impl Letters {
         }
     }
 
+    /// Bytes of memory kept beyond itself.
+    pub(crate) fn kept(&self) -> usize {
+        self.opening.kept()
+    }
+
     fn count(&mut self, script: Script) {
-        if let Some(count) = self.counts.get_mut(script.index()) {
+        let place = CLASSES.iter().position(|class| *class == script);
+        if let Some(count) = place.and_then(|place| self.counts.get_mut(place)) {
             *count = count.saturating_add(1);
         }
     }
 
     /// The writing; `None` where there were too few letters. Japanese is told by its kana, however many Han are among them.
     pub(crate) fn script(&self) -> Option<Script> {
-        let of = |script: Script| self.counts.get(script.index()).copied().unwrap_or(0);
-        let (accented, kana) = (of(Script::Accented), of(Script::Kana));
-        let latin = of(Script::Latin).saturating_add(accented);
-        let han = of(Script::Han).saturating_add(kana);
-        let all = Script::ALL.into_iter().map(|script| match script {
-            Script::Latin if accented.saturating_mul(MARKED) < latin => (script, latin),
-            Script::Accented if accented.saturating_mul(MARKED) >= latin => (script, latin),
-            Script::Han if kana.saturating_mul(10) < han => (script, han),
-            Script::Kana if kana.saturating_mul(10) >= han => (script, han),
-            Script::Latin | Script::Accented | Script::Han | Script::Kana => (script, 0),
-            other => (other, of(other)),
+        let counted = CLASSES.into_iter().zip(self.counts);
+        let letters = self.counts.iter().fold(0, |sum: u32, count| sum.saturating_add(*count));
+        let of = |wanted: Script| counted.clone().find(|(script, _)| *script == wanted).map_or(0, |(_, count)| count);
+        let (kana, han) = (of(Script::Kana), of(Script::Han).saturating_add(of(Script::Kana)));
+        let japanese = kana.saturating_mul(10) >= han;
+        let all = counted.clone().map(|(script, count)| match script {
+            Script::Han => (script, if japanese { 0 } else { han }),
+            Script::Kana => (script, if japanese { han } else { 0 }),
+            other => (other, count),
         });
-        let letters: u32 = self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count));
-        all.max_by_key(|(_, count)| *count).filter(|_| letters >= LETTERS_LEAST).map(|(script, _)| script)
+        let (script, _) = all.max_by_key(|(_, count)| *count).filter(|_| letters >= LETTERS_LEAST)?;
+        Some(if script == Script::Latin { self.opening.language().unwrap_or(Script::Latin) } else { script })
     }
 }
 
 /// The class of a letter beyond ASCII; `None` for signs, marks and pictures.
 const fn class(letter: u32) -> Option<Script> {
     Some(match letter {
-        0xC0..=0x24F if letter != 0xD7 && letter != 0xF7 => Script::Accented,
-        0x1E00..=0x1EFF => Script::Accented,
+        0xC0..=0x24F if letter != 0xD7 && letter != 0xF7 => Script::Latin,
+        0x1E00..=0x1EFF => Script::Latin,
         0x400..=0x52F => Script::Cyrillic,
         0x590..=0x6FF | 0x750..=0x77F | 0x8A0..=0x8FF | 0xFB1D..=0xFDFF | 0xFE70..=0xFEFC => Script::Arabic,
         0x900..=0xDFF => Script::Indic,
@@ -86,8 +103,8 @@ mod tests {
     #[test]
     fn each_writing_is_told_however_the_text_is_cut() {
         for (text, expect) in [
-            ("The quick brown fox jumps over the lazy dog.", Some(Script::Latin)),
-            ("Le cœur a ses raisons que la raison ne connaît point, vraiment.", Some(Script::Accented)),
+            ("The quick brown fox", Some(Script::Latin)),
+            ("Le cœur a ses raisons que la raison ne connaît point, vraiment.", Some(Script::French)),
             ("Съешь же ещё этих мягких французских булок", Some(Script::Cyrillic)),
             ("نص حكيم له سر قاطع وذو شأن عظيم", Some(Script::Arabic)),
             ("ऋषियों को सताने वाले दुष्ट राक्षसों", Some(Script::Indic)),

@@ -129,10 +129,46 @@ fn documents() {
     }
 }
 
+/// An answer whose language a gate of drift asks for, against one that is read without it.
+fn languages() {
+    let opening = "Sure! To reset your password, open the settings page, choose Security, and click Change password. \
+                   If you no longer have access to your email, contact support and we will verify your identity. ";
+    for (what, text) in
+        [("an English answer", opening.repeat(3)), ("one in Han", "天地玄黃宇宙洪荒日月盈昃".repeat(16))]
+    {
+        let body = format!(
+            "{{\"id\":\"c\",\"object\":\"chat.completion\",\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},\"finish_reason\":\"stop\"}}],\"usage\":{{\"prompt_tokens\":9,\"completion_tokens\":7}}}}"
+        );
+        let upstream = Upstream::saying(format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let addr = upstream.addr;
+        let rollout = |name: &str, gate: &str| {
+            let head = format!("[rollouts.{name}");
+            format!(
+                "{head}]\nmatch = {{ host = \"*\", path_prefix = \"/{name}\" }}\nunit = [\"ip\"]\nprotocol = \"openai\"\nweight = 0.0\n\
+                 {head}.stable]\nversion = \"v1\"\nendpoints = [\"http://{addr}\"]\n\
+                 {head}.canary]\nversion = \"v2\"\nendpoints = [\"http://{addr}\"]\n{head}.gates.{gate}]\n"
+            )
+        };
+        let proxy = Proxy::start(&format!("{}{}", rollout("on", "drift_language"), rollout("off", "drift_refusal")));
+        let mut client = proxy.connect();
+        let of = cheapest(ANSWERS, |name| {
+            for _ in 0..ANSWERS {
+                client.send(post(name, "/v1/chat/completions"));
+                client.response().unwrap();
+            }
+        });
+        show(&format!("the language of {what} of {} bytes", text.len()), of);
+    }
+}
+
 /// One test: two at a time would count each other's workers.
 #[test]
 #[ignore = "a measurement: wants an optimised build and a quiet machine"]
 fn what_is_read_against_what_is_not() {
     events();
     documents();
+    languages();
 }
