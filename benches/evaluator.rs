@@ -1,9 +1,11 @@
-//! What a tick of the evaluator costs with 100 rollouts on 8 workers: at rest, and with 10,000 requests a second.
+//! What a tick of the evaluator costs with 1, 10 and 100 rollouts of twelve gates on 8 workers, at rest and under traffic; and
+//! what memory a rollout takes after that.
 //!
-//! Budget (design section 9): under 2 ms of CPU a tick, under 0.5 ms where we go. A tick is 250 ms of life: the
-//! guard's drain of all that came in it, and one turn of the evaluator with every judge's tick.
+//! Budget (design section 9), of 100 rollouts: under 2 ms of CPU a tick, under 0.5 ms where we go. A tick is 250 ms of life:
+//! the guard's drain of all that came in it, and one turn of the evaluator with every judge's tick.
 
 #![expect(clippy::panic, reason = "a bench that cannot be set up fails by panicking")]
+#![expect(clippy::print_stdout, reason = "memory is a figure that criterion does not know")]
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -26,10 +28,27 @@ use serin::names::{Arm, Wall};
 use serin::rollout::Now;
 use serin::snapshot::{Builder, Live, Runtime};
 
-const ROLLOUTS: u32 = 100;
 const WORKERS: usize = 8;
+/// Users of each rollout; a tenth of them have the canary.
+const USERS: u64 = 5_000;
+/// Rates with and without a hard twin, quantiles, means, zero tolerance.
+const GATES: [&str; 12] = [
+    "error_rate",
+    "timeout_rate",
+    "throttled_rate",
+    "cut_stream_rate",
+    "truncated_rate",
+    "empty_rate",
+    "latency_p50",
+    "latency_p99",
+    "ttft_p95",
+    "tokens_out_mean",
+    "cost_mean",
+    "safety_violations",
+];
 
 struct Bench {
+    rollouts: u32,
     clock: Clock,
     rings: Vec<Writer>,
     guard: Guard,
@@ -39,9 +58,9 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    fn new(rollouts: u32) -> Self {
         let mut text = "[listeners.edge]\nlisten = \"127.0.0.1:0\"\n".to_owned();
-        for n in 0..ROLLOUTS {
+        for n in 0..rollouts {
             write!(
                 text,
                 "[rollouts.r{n}]\nmatch = {{ host = \"*\", path_prefix = \"/r{n}\" }}\nunit = [\"header:x-user-id\"]\nweight = 10.0\n\
@@ -49,6 +68,9 @@ impl Bench {
                  [rollouts.r{n}.canary]\nversion = \"b\"\nendpoints = [\"http://127.0.0.1:9002\"]\n"
             )
             .unwrap_or_default();
+            for gate in GATES {
+                writeln!(text, "[rollouts.r{n}.gates.{gate}]").unwrap_or_default();
+            }
         }
         let config = config::parse(&text, "bench.toml", &|_| None).unwrap_or_else(|faults| panic!("{faults}"));
         let builder = Builder::new(Arc::default(), Arc::new(Recorders::new(WORKERS)), b"");
@@ -85,7 +107,17 @@ impl Bench {
         };
         let now = Now { mono: clock.now(), wall: clock.wall() };
         let evaluator = Evaluator::new(world, Board::default(), Heartbeat::default(), now, |_| None);
-        Self { clock, rings, guard, batches: batches_in, evaluator, id: 0 }
+        Self { rollouts, clock, rings, guard, batches: batches_in, evaluator, id: 0 }
+    }
+
+    /// One that has seen a minute and 40 seconds of so many requests a tick on each rollout.
+    fn lived(rollouts: u32, each: u32) -> Self {
+        let mut bench = Self::new(rollouts);
+        for _ in 0..400 {
+            bench.traffic(each.max(2));
+            bench.guard_and_judge();
+        }
+        bench
     }
 
     /// A quarter of a second passes with so many requests on each rollout.
@@ -94,16 +126,24 @@ impl Bench {
         self.clock.advance(TICK_EVERY);
         for n in 0..each {
             let at = begun.plus(TICK_EVERY.mul_f64(f64::from(n) / f64::from(each.max(1))));
-            for rollout in 0..ROLLOUTS {
+            for rollout in 0..self.rollouts {
                 self.id += 1;
-                let (id, user) = (self.id, 1 + self.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 5_000);
-                let arm = if user <= 500 { Arm::Canary } else { Arm::Stable };
+                let (id, dice) = (self.id, self.id.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+                let user = 1 + (dice >> 32) % USERS;
+                let arm = if user <= USERS / 10 { Arm::Canary } else { Arm::Stable };
+                let first = at.plus(Duration::from_millis(20 + dice % 40));
                 let status = if id.is_multiple_of(211) { 500 } else { 200 };
                 let outcome = if status == 200 { Outcome::Success } else { Outcome::UpstreamError };
+                let tokens = 50 + (dice >> 8) % 400;
+                let end =
+                    End { tokens_out: Some(tokens), cost_nano: Some(tokens * 600), ..End::plain(outcome, status) };
                 let ring = &mut self.rings[rollout as usize % WORKERS];
                 ring.push(Record::new(rollout, Fact::Start { id, at, arm, user, drawn: true }));
-                ring.push(Record::new(rollout, Fact::FirstByte { id, at }));
-                ring.push(Record::new(rollout, Fact::End { id, at, end: End::plain(outcome, status) }));
+                ring.push(Record::new(rollout, Fact::FirstByte { id, at: first }));
+                ring.push(Record::new(
+                    rollout,
+                    Fact::End { id, at: first.plus(Duration::from_micros(tokens * 250)), end },
+                ));
             }
         }
     }
@@ -119,22 +159,31 @@ impl Bench {
     }
 }
 
+/// Before anything else was allocated and given back: what a hundred rollouts take together.
+fn memory() {
+    let before = resident_kib();
+    let _bench = Bench::lived(100, 25);
+    println!(
+        "100 rollouts take {:.0} KiB each: judge, guard, configuration, their share of the rings",
+        (resident_kib() - before) / 100.0
+    );
+}
+
+/// Resident memory of this process, KiB (Linux: pages of 4 KiB).
+fn resident_kib() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).map_or(f64::NAN, |pages: f64| pages * 4.0)
+}
+
 fn evaluator(c: &mut Criterion) {
     let mut group = c.benchmark_group("evaluator");
     group.sample_size(20).measurement_time(Duration::from_secs(4));
-    for (name, each) in [
-        ("tick_of_100_at_rest", 0),
-        ("tick_of_100_with_1000_requests_a_second", 2),
-        ("tick_of_100_with_10000_requests_a_second", 25),
-    ] {
-        let mut bench = Bench::new();
-        // Some minutes of life before it is measured.
-        for _ in 0..400 {
-            bench.traffic(each.max(2));
-            bench.guard_and_judge();
-        }
+    memory();
+    // Rollouts, and requests of each in a tick.
+    for (rollouts, each) in [(1, 0), (1, 250), (10, 25), (100, 0), (100, 2), (100, 25)] {
+        let bench = Bench::lived(rollouts, each);
         let bench = std::cell::RefCell::new(bench);
-        group.bench_function(name, |b| {
+        group.bench_function(format!("tick_of_{rollouts}_with_{}_requests_a_second", rollouts * each * 4), |b| {
             b.iter_batched(
                 || bench.borrow_mut().traffic(each),
                 |()| bench.borrow_mut().guard_and_judge(),

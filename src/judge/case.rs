@@ -107,6 +107,18 @@ pub(super) struct Case {
     lack: Option<Lack>,
     /// Log evidence for not worse, when proof was last looked for.
     pub(super) proof: f64,
+    /// Of a mean, what people are shown beside it, as of then; not kept.
+    #[serde(skip)]
+    pub(super) mean: Option<MeanShown>,
+}
+
+/// What is dear to compute of a mean, and changes with its evidence alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MeanShown {
+    /// [`Means::interval`].
+    pub(super) interval: Option<[f64; 2]>,
+    /// [`Means::times_needed`].
+    pub(super) times: Option<f64>,
 }
 
 pub(super) fn rate_boundary(rule: &Rule, margin: Margin) -> Boundary {
@@ -156,6 +168,7 @@ impl Case {
             unproven: true,
             lack: None,
             proof: 0.0,
+            mean: None,
         };
         case.set_terms(rule);
         case
@@ -228,6 +241,7 @@ impl Case {
         }
         if let Some(means) = &mut self.means {
             means.begin(at);
+            self.mean = None;
         }
         self.unproven = true;
         if all {
@@ -381,8 +395,10 @@ impl Case {
                 changed |= contest.tick(now, length, &self.offsets, odds);
             }
         }
-        if let Some(means) = &mut self.means {
-            changed |= means.tick(now, if fast { 5 * SECOND } else { 10 * SECOND });
+        if let Some(means) = &mut self.means
+            && means.tick(now, if fast { 5 * SECOND } else { 10 * SECOND })
+        {
+            (self.mean, changed) = (None, true);
         }
         self.changed |= changed;
         self.unproven |= changed;
@@ -416,11 +432,10 @@ impl Case {
         } else if !only_if_near {
             contests.for_each(|(test, contest)| add(test, contest.read_roughly(now, bars)));
         }
-        let slack = if only_if_near { slack } else { f64::INFINITY };
         if let Some(means) = &self.means {
-            add(Test::Soft, means.margin(now, bars, rule.promote, slack));
+            add(Test::Soft, means.margin(now, bars, rule.promote, slack, !only_if_near));
             if let Some(limit) = rule.limit {
-                add(Test::Limit, means.limit(now, bars, limit, slack));
+                add(Test::Limit, means.limit(now, bars, limit, slack, !only_if_near));
             }
         }
         Some((named?.0, all.told()?))
@@ -513,6 +528,8 @@ impl Case {
     fn lack_of_mean(&mut self, rule: &Rule, bar: f64, elapsed_s: f64) -> Option<Lack> {
         let means = self.means.as_ref()?;
         self.proof = 0.0;
+        let shown = MeanShown { interval: means.interval(), times: means.times_needed(rule.rollback, bar) };
+        self.mean = Some(shown);
         let (canary, stable) = means.counts();
         let fewest = canary.min(stable);
         if self.seen == 0 || fewest < crate::stats::mean::FEWEST {
@@ -521,8 +538,7 @@ impl Case {
         let have = means.proof(rule.rollback).unwrap_or(0.0);
         self.proof = have;
         if have <= bar {
-            let times = means.times_needed(rule.rollback, bar);
-            let eta_s = times.map(|times| ((times - 1.0) * elapsed_s).max(0.0));
+            let eta_s = shown.times.map(|times| ((times - 1.0) * elapsed_s).max(0.0));
             return Some(Lack::Proof { have, need: bar, eta_s });
         }
         let (difference, error, level) = means.estimate()?;

@@ -179,21 +179,24 @@ impl Means {
         self.history.add(&history);
     }
 
-    /// What its windows say against a margin, but those that cannot bring the sum within `slack` of passing.
-    pub(super) fn margin(&self, now: u64, bars: &Bars, margin: Margin, slack: f64) -> Together {
-        self.read_all(now, bars, Against::Worse(margin), slack)
+    /// What its windows say against a margin, but those that cannot bring the sum within `slack` of passing; of the whole stage in
+    /// any case, where it is to be `shown`.
+    pub(super) fn margin(&self, now: u64, bars: &Bars, margin: Margin, slack: f64, shown: bool) -> Together {
+        self.read_all(now, bars, Against::Worse(margin), slack, shown)
     }
 
     /// The same against an absolute bound of the canary alone.
-    pub(super) fn limit(&self, now: u64, bars: &Bars, limit: f64, slack: f64) -> Together {
-        self.read_all(now, bars, Against::Limit(limit), slack)
+    pub(super) fn limit(&self, now: u64, bars: &Bars, limit: f64, slack: f64, shown: bool) -> Together {
+        self.read_all(now, bars, Against::Limit(limit), slack, shown)
     }
 
-    fn read_all(&self, now: u64, bars: &Bars, against: Against, slack: f64) -> Together {
+    fn read_all(&self, now: u64, bars: &Bars, against: Against, slack: f64, shown: bool) -> Together {
         let mut together = Together::default();
         let slack = slack + f64::ln(self.spans().count().max(1) as f64);
-        for span in self.spans().filter(|span| self.may_pass(*span, bars, against, slack)) {
-            if let Some(reading) = self.read(span, now, bars, against) {
+        for span in self.spans() {
+            if ((shown && span == Span::Whole) || self.may_pass(span, bars, against, slack))
+                && let Some(reading) = self.read(span, now, bars, against)
+            {
                 together.add(reading);
             }
         }

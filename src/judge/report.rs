@@ -104,7 +104,8 @@ impl Judge {
 /// How many canary values a proof is expected to need.
 fn needed(case: &Case, rule: &Rule, bar: f64, design_effect: f64, samples: f64) -> Option<u64> {
     if let Some(means) = &case.means {
-        return means.times_needed(rule.rollback, bar).map(|times| (times * samples).ceil() as u64);
+        let times = case.mean.map_or_else(|| means.times_needed(rule.rollback, bar), |shown| shown.times);
+        return times.map(|times| (times * samples).ceil() as u64);
     }
     let contest = case.promote.as_ref()?;
     let each = contest.drift() / design_effect / contest.total().n_c.max(1.0);
@@ -145,7 +146,7 @@ fn in_unit(rule: &Rule, margin: Margin, stable: Option<f64>) -> Option<f64> {
 /// An always-valid 95 % interval of the difference, canary less comparator (stats::mean::half_width).
 fn interval(case: &Case, rule: &Rule, design_effect: f64) -> Option<[f64; 2]> {
     match rule.stat {
-        Stat::Mean => case.means.as_ref()?.interval(),
+        Stat::Mean => case.mean.map_or_else(|| case.means.as_ref()?.interval(), |shown| shown.interval),
         Stat::Rate => {
             let (half, sums) = half_share(case, design_effect)?;
             let difference = sums.k_c / sums.n_c - sums.k_s / sums.rho_s * sums.rho_c / sums.n_c;
