@@ -29,7 +29,7 @@ pub const TARGETS: [Target; 9] = [
     ("http1", http1),
 ];
 
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 11] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/responses",
@@ -39,6 +39,8 @@ const PATHS: [&str; 9] = [
     "/x",
     "/v1beta/models/x:streamGenerateContent?alt=sse",
     "/model/x/converse",
+    "/model/x/converse-stream",
+    "/model/x/invoke-with-response-stream",
 ];
 /// The dialects of which a document tells its tokens: their path, and where input and output stand, the first that is there.
 const TOLD: [(usize, [&[&str]; 2]); 6] = [
@@ -50,7 +52,7 @@ const TOLD: [(usize, [&[&str]; 2]); 6] = [
     (8, [&["/usage/inputTokens"], &["/usage/outputTokens"]]),
 ];
 const PROTOCOLS: [Protocol; 5] = [Protocol::Auto, Protocol::Http, Protocol::OpenAi, Protocol::Anthropic, Protocol::Mcp];
-const MEDIA: [&str; 3] = ["text/event-stream", "application/json", "text/plain"];
+const MEDIA: [&str; 4] = ["text/event-stream", "application/json", "text/plain", "application/vnd.amazon.eventstream"];
 const ENDINGS: [Ending; 3] = [Ending::Clean, Ending::Broken, Ending::Cancelled];
 /// Windows of the decoders twice over while they grow, an event, its ends.
 const KEPT_BYTES_MAX: usize = 20 * 1024 * 1024;
@@ -69,6 +71,8 @@ fn read(choice: [usize; 4], encoding: Option<&str>, body: &[u8], size: usize) ->
         Some(MEDIA[media % MEDIA.len()]),
         encoding,
     );
+    // Its language too, in half of all cases: that takes longer than all the rest.
+    reader.screen(None, None, ending >= 128);
     for chunk in body.chunks(size.max(1)) {
         reader.chunk(chunk, Mono(1));
         assert!(reader.kept() <= KEPT_BYTES_MAX, "{} bytes kept", reader.kept());

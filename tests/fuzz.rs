@@ -47,7 +47,7 @@ fn chosen(random: &mut Random, bodies: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 fn seeds(target: &str, random: &mut Random) -> Vec<Vec<u8>> {
     let own = files(&format!("fuzz/corpus/{target}"), &[], 1 << 20);
     let more = match target {
-        "readers" => chosen(random, files("tests/corpus", &["sse", "json"], 4_000)),
+        "readers" => chosen(random, files("tests/corpus", &["sse", "json", "bin"], 4_000)),
         "packed" => chosen(random, files("tests/fixtures/wire", &["br", "zst"], 4_000)),
         "json" => files("tests/corpus", &["json"], 4_000),
         "requests" => [

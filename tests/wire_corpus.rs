@@ -50,7 +50,7 @@ fn read_case(folder: &Path, entry: &Value) -> Case {
     let body = std::fs::read(folder.join(word("file"))).unwrap();
     let tokens = entry["tokens"].as_array().map(|pair| (pair[0].as_u64().unwrap(), pair[1].as_u64().unwrap()));
     let mut expect = expected(entry["expect"].as_object().unwrap());
-    expect.streamed &= word("file").ends_with(".sse");
+    expect.streamed &= !word("file").ends_with(".json");
     expect.bytes = body.len() as u64;
     let ending = match word("ending").as_str() {
         "clean" => Ending::Clean,
@@ -107,6 +107,7 @@ fn expected(told: &serde_json::Map<String, Value>) -> Facts {
             "oversized" => facts.oversized = small(),
             "duplicates" => facts.duplicates = small(),
             "done" => facts.done = flag.unwrap(),
+            "undecoded" => facts.undecoded = flag.unwrap(),
             other => panic!("no fact is called {other}"),
         }
     }

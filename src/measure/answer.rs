@@ -26,7 +26,7 @@ pub enum Note {
     Duplicate,
     /// Too large to be read whole: its head and tail were.
     Oversized,
-    /// Packed in a way that is not read: nothing is known of it.
+    /// Packed in a way that is not read, or damaged: nothing is known of it.
     Undecoded,
 }
 

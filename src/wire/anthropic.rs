@@ -14,7 +14,7 @@ use crate::names::Mono;
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     /// The arguments of the tool call under way; blocks come one after the other.
-    arguments: Option<Validator>,
+    pub(super) arguments: Option<Validator>,
 }
 
 /// Takes an event of a message stream in.

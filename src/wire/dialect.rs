@@ -17,7 +17,7 @@ pub(crate) fn by_path(protocol: Protocol, path: &str) -> Dialect {
         _ if ends("/messages") => Dialect::Messages,
         Protocol::Auto if ends("/mcp") => Dialect::Mcp,
         Protocol::Auto if ends(":generateContent") || ends(":streamGenerateContent") => Dialect::Gemini,
-        Protocol::Auto if ends("/converse") => Dialect::Converse,
+        Protocol::Auto if ends("/converse") || ends("/converse-stream") => Dialect::Converse,
         _ => Dialect::Unknown,
     };
     if may(protocol, told) { told } else { Dialect::Unknown }
@@ -81,7 +81,9 @@ mod tests {
             (Protocol::Auto, "/v1beta/models/gemini-x:streamGenerateContent?alt=sse", Dialect::Gemini),
             (Protocol::OpenAi, "/v1beta/models/gemini-x:generateContent", Dialect::Unknown),
             (Protocol::Auto, "/model/us.maker.model-v1%3A0/converse", Dialect::Converse),
-            (Protocol::Auto, "/model/m/converse-stream", Dialect::Unknown),
+            (Protocol::Auto, "/model/m/converse-stream", Dialect::Converse),
+            (Protocol::Anthropic, "/model/m/converse-stream", Dialect::Unknown),
+            (Protocol::Auto, "/model/m/invoke-with-response-stream", Dialect::Unknown),
             (Protocol::Mcp, "/tools", Dialect::Mcp),
             (Protocol::Http, "/v1/chat/completions", Dialect::Unknown),
         ] {

@@ -5,7 +5,7 @@ use super::facts::{Dialect, Ending, Facts, Protocol};
 use super::schema::Schema;
 use super::sse::{Event, Piece, Splitter};
 use super::tally::Tally;
-use super::{anthropic, dialect, gemini, mcp, openai, scan};
+use super::{anthropic, bedrock, dialect, gemini, mcp, openai, scan};
 use crate::names::Mono;
 
 /// Events looked at in search of a dialect before giving up.
@@ -43,7 +43,12 @@ impl Events {
         let dialect = self.seen.tally.facts.dialect;
         matches!(
             dialect,
-            Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Messages | Dialect::Gemini
+            Dialect::Chat
+                | Dialect::Completions
+                | Dialect::Responses
+                | Dialect::Messages
+                | Dialect::Gemini
+                | Dialect::Converse
         )
     }
 
@@ -63,6 +68,31 @@ impl Events {
             return;
         }
         splitter.feed(bytes, |event| seen.event(*protocol, event, now));
+    }
+
+    /// The dialect, as far as it is known.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.seen.tally.facts.dialect
+    }
+
+    /// The dialect is this one.
+    pub(crate) fn speaks(&mut self, dialect: Dialect) {
+        self.seen.tally.facts.dialect = dialect;
+    }
+
+    /// Takes in an event that another splitter found.
+    pub(crate) fn event(&mut self, event: Event<'_>, now: Mono) {
+        self.seen.event(self.protocol, event, now);
+    }
+
+    /// An event passed that was too large to be looked into at all.
+    pub(crate) fn oversized(&mut self) {
+        self.seen.tally.facts.oversized = self.seen.tally.facts.oversized.saturating_add(1);
+    }
+
+    /// The stream itself says that it failed.
+    pub(crate) fn failed(&mut self) {
+        self.seen.tally.error();
     }
 
     /// What was found, given how the stream ended; `owed` when an answer was to come at all.
@@ -111,7 +141,8 @@ impl Seen {
             Dialect::Messages => anthropic::event(&mut self.tally, &mut self.blocks, event, now),
             Dialect::Mcp => mcp::event(&mut self.tally, event),
             Dialect::Gemini => gemini::event(&mut self.tally, &mut self.echo, event, now),
-            Dialect::Unknown | Dialect::Embeddings | Dialect::Converse => (),
+            Dialect::Converse => bedrock::event(&mut self.tally, &mut self.blocks, event, now),
+            Dialect::Unknown | Dialect::Embeddings => (),
         }
         if self.tally.facts.dialect != Dialect::Unknown {
             self.guesses = 0;

@@ -63,7 +63,7 @@ pub enum Dialect {
     Mcp,
     /// Gemini `:generateContent`.
     Gemini,
-    /// Bedrock `/converse`.
+    /// Bedrock `/converse` and `/converse-stream`.
     Converse,
 }
 
@@ -175,7 +175,8 @@ pub struct Facts {
     pub oversized: u32,
     /// Events after the end of the answer, and second beginnings: a duplicated stream.
     pub duplicates: u32,
-    /// The body is in an encoding that the tap does not decode, or did not decode: nothing is known of it.
+    /// The body is in an encoding that the tap does not decode, or did not decode, or its framing is damaged: nothing is known
+    /// of it.
     pub undecoded: bool,
 }
 

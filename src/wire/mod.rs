@@ -5,7 +5,7 @@
 //! answer was whole, empty, refused, cut or an error in disguise. It is pure: time comes in as [`crate::names::Mono`].
 //! Every reader is bounded in memory, never panics, and stays silent on what it does not understand.
 //!
-//! `reader` decides what to look with; `sse` splits streams, `document` collects documents, `decode` unpacks gzip, br and
+//! `reader` decides what to look with; `sse` and `eventstream` split streams, `framed` reads what Bedrock wraps, `document` collects documents, `decode` unpacks gzip, br and
 //! zstd; `script` and `language` tell what a text is written in; `openai`, `anthropic`, `gemini`, `bedrock` and `mcp` know the dialects; `scan` looks into JSON, `walk` through what was checked; `echo` spares looking twice; `tally` keeps
 //! what was found. Of requests, `schema` reads the shape that an answer is to have, `history` recognises a conversation that is
 //! asked again, and `edit` puts other values into a body as it passes: those that `rewrite` chooses for a version.
@@ -20,7 +20,9 @@ mod document;
 mod echo;
 pub mod edit;
 mod events;
+mod eventstream;
 pub mod facts;
+mod framed;
 mod gemini;
 pub mod history;
 mod language;

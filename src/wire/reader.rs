@@ -5,6 +5,7 @@ use super::dialect;
 use super::document::Document;
 use super::events::Events;
 use super::facts::{Dialect, Ending, Facts, Protocol};
+use super::framed::Framed;
 use super::safety::{SafetyRules, Screen, Transcript};
 use super::schema::Schema;
 use crate::names::Mono;
@@ -41,14 +42,24 @@ pub(crate) enum Plain {
     /// No more of it.
     #[default]
     Silent,
-    /// To be chosen by the first byte (`None`) or known to be events (`true`) or a document (`false`).
-    Waiting(Protocol, Dialect, Option<bool>, Option<Box<Schema>>),
+    /// To be chosen by the first byte (`None`), or of a form that it may still correct.
+    Waiting(Protocol, Dialect, Option<Form>, Option<Box<Schema>>),
     /// A stream.
     Events(Box<Events>),
+    /// A stream in Amazon's framing.
+    Framed(Box<Framed>),
     /// A document.
     Document(Box<Document>),
     /// Any of them, and safety rules beside it.
     Screened(Box<(Screen, Plain)>),
+}
+
+/// The form of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Events,
+    Framed,
+    Document,
 }
 
 impl Plain {
@@ -151,6 +162,7 @@ impl Reader {
         };
         match plain.map(Plain::bare) {
             Some(Plain::Events(events)) if events.awaits_tokens() => events.first_token_at(),
+            Some(Plain::Framed(framed)) if framed.awaits_tokens() => framed.first_token_at(),
             _ => self.first_byte_at,
         }
     }
@@ -181,9 +193,11 @@ impl Plain {
         let is = |name: &str| media.eq_ignore_ascii_case(name);
         let json = media.len().checked_sub(5).and_then(|at| media.get(at..));
         if is("text/event-stream") {
-            Plain::Waiting(protocol, dialect, Some(true), None)
+            Plain::Waiting(protocol, dialect, Some(Form::Events), None)
+        } else if is("application/vnd.amazon.eventstream") && matches!(protocol, Protocol::Auto | Protocol::Anthropic) {
+            Plain::Waiting(protocol, dialect, Some(Form::Framed), None)
         } else if is("application/json") || json.is_some_and(|end| end.eq_ignore_ascii_case("+json")) {
-            Plain::Waiting(protocol, dialect, Some(false), None)
+            Plain::Waiting(protocol, dialect, Some(Form::Document), None)
         } else if dialect != Dialect::Unknown && (media.is_empty() || is("text/plain")) {
             Plain::Waiting(protocol, dialect, None, None)
         } else {
@@ -195,36 +209,48 @@ impl Plain {
         match self {
             Plain::Silent | Plain::Waiting(..) => 0,
             Plain::Events(events) => size_of::<Events>() + events.kept(),
+            Plain::Framed(framed) => size_of::<Framed>() + framed.kept(),
             Plain::Document(document) => size_of::<Document>() + document.kept(),
             Plain::Screened(both) => both.0.kept() + both.1.kept(),
         }
     }
 
+    /// Becomes what reads a body that begins with `bytes`. A decoder may begin with none at all.
+    fn born(&mut self, bytes: &[u8]) {
+        let (Plain::Waiting(protocol, dialect, form, schema), false) = (&mut *self, bytes.is_empty()) else { return };
+        let (protocol, dialect, schema) = (*protocol, *dialect, schema.take());
+        // Some announce one and send the other (an error document for a stream): the first byte knows better.
+        let form = match bytes.first() {
+            Some(b'{' | b'[') => Some(Form::Document),
+            Some(b'd' | b'e' | b'i' | b'r' | b':') if dialect != Dialect::Unknown => Some(Form::Events),
+            _ => *form,
+        };
+        *self = match form {
+            Some(Form::Events) => Plain::Events(Box::new(Events::new(protocol, dialect, schema))),
+            Some(Form::Framed) => Plain::Framed(Box::new(Framed::new(protocol, dialect, schema))),
+            Some(Form::Document) => Plain::Document(Box::new(Document::new(protocol, dialect, schema))),
+            None => Plain::Silent,
+        };
+    }
+
     pub(crate) fn chunk(&mut self, bytes: &[u8], now: Mono) {
-        if let Plain::Waiting(protocol, dialect, events, schema) = self {
-            let (protocol, dialect, schema) = (*protocol, *dialect, schema.take());
-            // Some announce one and send the other (an error document for a stream): the first byte knows better.
-            let events = match bytes.first() {
-                Some(b'{' | b'[') => Some(false),
-                Some(b'd' | b'e' | b'i' | b'r' | b':') if dialect != Dialect::Unknown => Some(true),
-                _ => *events,
-            };
-            *self = match events {
-                Some(true) => Plain::Events(Box::new(Events::new(protocol, dialect, schema))),
-                Some(false) => Plain::Document(Box::new(Document::new(protocol, dialect, schema))),
-                None => Plain::Silent,
-            };
-        }
+        self.born(bytes);
         match self {
             Plain::Events(events) => events.chunk(bytes, now),
+            Plain::Framed(framed) => framed.chunk(bytes, now, None),
             Plain::Document(document) => {
                 if !document.chunk(bytes) {
                     *self = Plain::Silent;
                 }
             }
             Plain::Screened(both) => {
-                both.0.feed(bytes);
-                both.1.chunk(bytes, now);
+                let (screen, plain) = &mut **both;
+                plain.born(bytes);
+                if let Plain::Framed(framed) = plain {
+                    return framed.chunk(bytes, now, Some(screen));
+                }
+                screen.feed(bytes);
+                plain.chunk(bytes, now);
             }
             Plain::Silent | Plain::Waiting(..) => (),
         }
@@ -234,10 +260,10 @@ impl Plain {
         match self {
             Plain::Silent | Plain::Waiting(_, _, None, _) => Facts::default(),
             // Not a byte came.
-            Plain::Waiting(protocol, dialect, Some(true), _) => {
+            Plain::Waiting(protocol, dialect, Some(Form::Events | Form::Framed), _) => {
                 Events::new(protocol, dialect, None).finish(ending, owed, now)
             }
-            Plain::Waiting(protocol, dialect, Some(false), _) => {
+            Plain::Waiting(protocol, dialect, Some(Form::Document), _) => {
                 if owed {
                     Document::new(protocol, dialect, None).finish(ending)
                 } else {
@@ -245,6 +271,7 @@ impl Plain {
                 }
             }
             Plain::Events(events) => events.finish(ending, owed, now),
+            Plain::Framed(framed) => framed.finish(ending, owed, now),
             Plain::Document(document) => document.finish(ending),
             Plain::Screened(both) => {
                 let (screen, plain) = *both;

@@ -94,7 +94,8 @@ impl Hold {
         Piece::Ends(&self.head, self.bytes.get(self.bytes.len().saturating_sub(TAIL_BYTES)..).unwrap_or(&self.bytes))
     }
 
-    fn clear(&mut self) {
+    /// Forgets all of it.
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(TAIL_BYTES);
         self.head = Vec::new();

@@ -5,7 +5,7 @@ its NAME.toml: for what request it came, how it ended, which outcome class the e
 What is expected is written here by hand, from the providers' documents; it is never taken from serin's own output.
 Run `python3 make.py` in this folder after a change. Only what is named is expected; everything else must be silent.
 """
-import json, os, glob
+import base64, glob, json, os, struct, zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CASES = []
@@ -36,7 +36,7 @@ def case(name, path, body, ext, expect, protocol="auto", ending="clean", media=N
     body = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
     with open(os.path.join(HERE, file), "wb") as out:
         out.write(body)
-    media = media if media is not None else {"sse": "text/event-stream; charset=utf-8", "json": "application/json"}[ext]
+    media = media if media is not None else {"sse": "text/event-stream; charset=utf-8", "json": "application/json", "bin": "application/vnd.amazon.eventstream"}[ext]
     entry = {"file": file, "path": path, "media": media, "protocol": protocol, "ending": ending, "status": status, "class": outcome(status, ending, expect)}
     if tokens:
         entry["tokens"] = tokens
@@ -612,7 +612,126 @@ whole("converse-doc-cut-by-reset", BED, j(conv({"text": "Hi"}))[:-15], {**B, "cu
 whole("converse-doc-not-json", BED, "oops", {**B, "malformed": True})
 whole("converse-doc-huge", BED, conv({"text": "x" * 300_000}), {**BOK, "oversized": 1})
 whole("converse-doc-error", BED, {"message": "Too many requests"}, B, status=429)
-case("converse-stream", "/model/m/converse-stream", b"\x00\x00\x00\x52\x00\x00\x00\x40" * 9, "json", {}, media="application/vnd.amazon.eventstream")
+
+BST = "/model/us.maker.model-v1%3A0/converse-stream"
+BIN = "/model/us.maker.model-v1%3A0/invoke-with-response-stream"
+LOST = {"undecoded": True, "streamed": False}
+
+
+def packed(headers, payload):
+    """A message of Amazon's event stream; every header is a string."""
+    heads = b"".join(bytes([len(n)]) + n.encode() + b"\x07" + struct.pack(">H", len(v)) + v.encode() for n, v in headers.items())
+    prelude = struct.pack(">II", 16 + len(heads) + len(payload), len(heads))
+    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + heads + payload
+    return message + struct.pack(">I", zlib.crc32(message))
+
+
+class P(bytes):
+    """A message that carries generated tokens."""
+
+
+def bev(name, value):
+    return packed({":event-type": name, ":content-type": "application/json", ":message-type": "event"}, j(value).encode())
+
+
+def bfail(name, message="no"):
+    return packed({":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}, j({"message": message}).encode())
+
+
+def bsay(**delta):
+    return P(bev("contentBlockDelta", {"contentBlockIndex": 0, "delta": delta, "p": "abcdef"}))
+
+
+def framed(name, path, messages, expect, cut=0, done=None, **more):
+    body = b"".join(messages)
+    body = body[:-cut] if cut else body
+    expect = dict(expect)
+    marks = sum(isinstance(m, P) for m in messages)
+    if marks and not expect.get("undecoded"):
+        expect.setdefault("token_events", marks)
+    if done:
+        expect.setdefault("done", True)
+    case(name, path, body, "bin", expect, **more)
+
+
+BBEGIN = bev("messageStart", {"role": "assistant"})
+BSAID = [bsay(text="Grüße"), bsay(text=", 世界 🙂"), bsay(text=" \"stopReason\": \"max_tokens\"")]
+BSTOP = bev("contentBlockStop", {"contentBlockIndex": 0})
+BMETA = bev("metadata", {"usage": BUSED, "metrics": {"latencyMs": 812}})
+
+
+def bend(reason="end_turn"):
+    return bev("messageStop", {"stopReason": reason})
+
+
+BTOOL = P(bev("contentBlockStart", {"contentBlockIndex": 1, "start": {"toolUse": {"toolUseId": "t1", "name": "look_up"}}}))
+
+
+def bargs(*parts):
+    return [BTOOL, *[P(bev("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": p}}})) for p in parts], bev("contentBlockStop", {"contentBlockIndex": 1})]
+
+
+framed("converse-stream-good", BST, [BBEGIN, *BSAID, BSTOP, bend(), BMETA], BOK, done=True)
+framed("converse-stream-known-by-its-shape", "/bedrock", [BBEGIN, *BSAID, BSTOP, bend(), BMETA], BOK, done=True)
+framed("converse-stream-other-protocol-is-silent", BST, [BBEGIN, *BSAID, BSTOP, bend(), BMETA], {"streamed": False, "token_events": 0}, protocol="openai")
+framed("converse-stream-without-usage", BST, [BBEGIN, *BSAID, BSTOP, bend()], {**B, "finish": "Stop"}, done=True)
+framed("converse-stream-empty-text-first", BST, [BBEGIN, bytes(bsay(text="")), *BSAID, BSTOP, bend(), BMETA], BOK, done=True)
+framed("converse-stream-tool", BST, [BBEGIN, bsay(text="Hm."), BSTOP, *bargs('{"city": "Zü', 'rich"}'), bend("tool_use"), BMETA], {**BOK, "finish": "ToolCalls", "tool_calls": 1, "tool": "look_up"}, done=True)
+framed("converse-stream-tool-without-arguments", BST, [BBEGIN, *bargs(), bend("tool_use"), BMETA], {**BOK, "finish": "ToolCalls", "tool_calls": 1, "tool": "look_up"}, done=True)
+framed("converse-stream-tool-bad-arguments", BST, [BBEGIN, *bargs('{"city": ', 'Zürich}'), bend("tool_use"), BMETA], {**BOK, "finish": "ToolCalls", "tool_calls": 1, "tool_errors": 1, "tool": "look_up"}, done=True)
+framed("converse-stream-thought", BST, [BBEGIN, bsay(reasoningContent={"text": "hmm"}), bytes(bsay(reasoningContent={"signature": "x=="})), bsay(text="42"), BSTOP, bend(), BMETA], BOK, done=True)
+framed("converse-stream-thought-only", BST, [BBEGIN, bsay(reasoningContent={"text": "hmm"}), BSTOP, bend(), BMETA], {**BOK, "empty": True}, done=True)
+framed("converse-stream-length", BST, [BBEGIN, *BSAID, BSTOP, bend("max_tokens"), BMETA], {**BOK, "finish": "Length", "truncated": True}, done=True)
+framed("converse-stream-guarded", BST, [BBEGIN, *BSAID, BSTOP, bend("guardrail_intervened"), BMETA], {**BOK, "finish": "ContentFilter", "filtered": True}, done=True)
+framed("converse-stream-filtered", BST, [BBEGIN, bend("content_filtered"), BMETA], {**BOK, "finish": "ContentFilter", "filtered": True}, done=True)
+framed("converse-stream-empty", BST, [BBEGIN, bend(), BMETA], {**BOK, "empty": True}, done=True)
+framed("converse-stream-twice", BST, [BBEGIN, *BSAID, BSTOP, bend(), BMETA, BBEGIN, bytes(BSAID[0]), BSTOP, bend(), BMETA], {**BOK, "duplicates": 4}, done=True)
+framed("converse-stream-two-beginnings", BST, [BBEGIN, BBEGIN, *BSAID, BSTOP, bend(), BMETA], {**BOK, "duplicates": 1}, done=True)
+framed("converse-stream-unknown-events", BST, [bev("initial-response", {}), BBEGIN, bev("later", {"delta": {"text": "x"}}), *BSAID, BSTOP, bend(), BMETA], BOK, done=True)
+framed("converse-stream-huge-delta", BST, [BBEGIN, bsay(text="x" * 300_000), BSTOP, bend(), BMETA], {**BOK, "oversized": 1}, done=True)
+framed("converse-stream-cut-before-a-word", BST, [BBEGIN], {**B, "cut": True})
+framed("converse-stream-cut-after-token", BST, [BBEGIN, *BSAID], {**B, "cut": True})
+framed("converse-stream-cut-before-stop", BST, [BBEGIN, *BSAID, BSTOP], {**B, "cut": True})
+framed("converse-stream-cut-in-prelude", BST, [BBEGIN, *BSAID, bytes(bend())], {**B, "cut": True}, cut=len(bend()) - 7)
+framed("converse-stream-cut-in-headers", BST, [BBEGIN, *BSAID, bytes(bend())], {**B, "cut": True}, cut=len(bend()) - 30)
+framed("converse-stream-cut-in-payload", BST, [BBEGIN, *BSAID, bytes(bend())], {**B, "cut": True}, cut=8)
+framed("converse-stream-cut-in-sum", BST, [BBEGIN, *BSAID, bytes(bend())], {**B, "cut": True}, cut=1)
+framed("converse-stream-cut-in-usage", BST, [BBEGIN, *BSAID, BSTOP, bend(), BMETA], {**B, "finish": "Stop"}, cut=5, done=True)
+framed("converse-stream-cut-by-reset", BST, [BBEGIN, *BSAID], {**B, "cut": True}, ending="broken")
+framed("converse-stream-reset-behind-its-end", BST, [BBEGIN, *BSAID, BSTOP, bend()], {**B, "finish": "Stop"}, ending="broken", done=True)
+framed("converse-stream-cancelled", BST, [BBEGIN, *BSAID], B, ending="cancelled")
+framed("converse-stream-not-a-byte", BST, [], {**B, "cut": True})
+framed("converse-stream-throttled", BST, [bfail("throttlingException")], {**B, "in_band_error": True})
+framed("converse-stream-fails-in-the-middle", BST, [BBEGIN, *BSAID, bfail("modelStreamErrorException")], {**B, "in_band_error": True})
+framed("converse-stream-error-message", BST, [BBEGIN, packed({":message-type": "error", ":error-code": "InternalError", ":error-message": "no"}, b"")], {**B, "in_band_error": True})
+framed("converse-stream-error-document", BST, [j({"message": "no"}).encode()], {**B, "streamed": False}, status=400)
+framed("converse-stream-no-event-stream", BST, [b"\x00\x00\x00\x52\x00\x00\x00\x40" * 9], LOST)
+framed("converse-stream-bad-sum", BST, [BBEGIN, *BSAID, bytes(bend())[:-1] + b"!", BMETA], LOST)
+framed("converse-stream-bad-prelude-sum", BST, [BBEGIN, *BSAID, bytes(bend())[:9] + b"!!!" + bytes(bend())[12:], BMETA], LOST)
+huge = struct.pack(">II", 0x7FFFFFFF, 20)
+framed("converse-stream-nonsense-length", BST, [BBEGIN, huge + struct.pack(">I", zlib.crc32(huge)) + b"x" * 50], LOST)
+framed("converse-stream-damaged-behind-its-end", BST, [BBEGIN, *BSAID, BSTOP, bend(), bytes(BMETA)[:-1] + b"!"], LOST)
+
+
+def binv(value, mark=False):
+    message = packed({":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"}, j({"bytes": base64.b64encode(j(value).encode()).decode(), "p": "abc"}).encode())
+    return P(message) if mark else message
+
+
+INV = [binv({"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "content": [], "usage": {"input_tokens": 30, "output_tokens": 1, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 8}}}),
+       binv({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+       *[binv({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": t}}, True) for t in ("Grüße??>>", ", 世界 🙂")],
+       binv({"type": "content_block_stop", "index": 0})]
+INVEND = [binv({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 12}}),
+          binv({"type": "message_stop", "amazon-bedrock-invocationMetrics": {"inputTokenCount": 30, "outputTokenCount": 12}})]
+INVOK = {"dialect": "Messages", "finish": "Stop", "in": 30, "out": 12, "cached": 20, "written": 8}
+framed("bedrock-invoke-stream", BIN, [*INV, *INVEND], INVOK, done=True)
+framed("bedrock-invoke-stream-anthropic-protocol", BIN, [*INV, *INVEND], INVOK, done=True, protocol="anthropic")
+framed("bedrock-invoke-stream-cut", BIN, INV, {"dialect": "Messages", "in": 30, "out": 1, "cached": 20, "written": 8, "cut": True})
+framed("bedrock-invoke-stream-fails", BIN, [*INV, bfail("modelStreamErrorException")], {"dialect": "Messages", "in": 30, "out": 1, "cached": 20, "written": 8, "in_band_error": True})
+framed("bedrock-invoke-stream-throttled", BIN, [bfail("throttlingException")], {"in_band_error": True})
+framed("bedrock-invoke-stream-of-another-maker", BIN, [binv({"outputText": "Hi", "index": 0, "completionReason": None}), binv({"outputText": "", "index": 0, "completionReason": "FINISH"})], {})
+framed("bedrock-invoke-stream-no-base64", BIN, [packed({":event-type": "chunk", ":message-type": "event"}, b'{"bytes":"!!!"}'), *INV, *INVEND], INVOK, done=True)
 whole("bedrock-invoke-messages", "/model/maker.model/invoke", {"id": "m", "type": "message", "role": "assistant", "content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn", "usage": {"input_tokens": 3, "output_tokens": 4}}, {"dialect": "Messages", "finish": "Stop", "in": 3, "out": 4})
 
 # Plain: what is no text of a model stays unread.
