@@ -199,8 +199,10 @@ fn rehearse(scenario: Scenario, seed: u64) -> Ended {
     }
 }
 
-/// The scenario's own gate must be the one that is named, and within the time that the method is to reach for such a fault at
-/// twenty requests a second (evaluator.md, section 9); the demo has more of them.
+/// The scenario's own gate must be the one that is named, in time. The method is to reach such faults within 15 s (errors), 254
+/// s (slowness), 265 s (quality) and 179 s (cost) at twenty requests a second (evaluator.md, section 9): times that no demo of
+/// a minute could exceed. With the demo's fifteen-fold traffic it took at most 0.8 s for errors, cuts and harms, 3 s for
+/// slowness and 4.8 s for quality and cost over ten seeds (means are looked at each 5 s); what is asserted is near that.
 fn check(name: &str, seeds: std::ops::Range<u64>, delay_s: u64) {
     let scenario = SCENARIOS.into_iter().find(|scenario| scenario.name == name).unwrap();
     let mut faults = Vec::new();
@@ -233,30 +235,30 @@ fn a_good_canary_is_promoted() {
 
 #[test]
 fn errors_are_rolled_back() {
-    check("errors", 0..10, 15);
+    check("errors", 0..10, 2);
 }
 
 #[test]
 fn slowness_is_rolled_back() {
-    check("latency", 0..10, 60);
+    check("latency", 0..10, 6);
 }
 
 #[test]
 fn low_scores_are_rolled_back() {
-    check("quality", 0..10, 265);
+    check("quality", 0..10, 10);
 }
 
 #[test]
 fn high_cost_is_rolled_back() {
-    check("cost", 0..10, 126);
+    check("cost", 0..10, 10);
 }
 
 #[test]
 fn cut_streams_are_rolled_back() {
-    check("cut-streams", 0..10, 15);
+    check("cut-streams", 0..10, 2);
 }
 
 #[test]
 fn one_harm_is_rolled_back() {
-    check("safety", 0..10, 60);
+    check("safety", 0..10, 2);
 }
