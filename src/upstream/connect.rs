@@ -11,6 +11,7 @@ use hyper::body::Body;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -20,6 +21,13 @@ use super::pool::H2_STREAMS;
 use crate::config::{HttpVersion, Scheme};
 use crate::http1::{Io, RESPONSE_BYTES};
 
+/// Streams share a connection, so that one whose other end is gone must be noticed: by the kernel, which is answered by the
+/// other's. Pings of HTTP/2 are answered by the program, which may be busy with its model for longer than any time-out, and
+/// gRPC's servers end connections for them ("too_many_pings").
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(5)).with_retries(3);
+/// How long what was sent may wait for the other kernel's acknowledgement.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// What upstream may send of an answer before it is taken.
 const STREAM_WINDOW: u32 = 256 << 10;
 /// How long an upstream's settings are waited for before a request is risked without them.
@@ -145,12 +153,29 @@ where
             let name = cluster.server_name.as_ref().unwrap_or(&endpoint.address.host).clone();
             let name = ServerName::try_from(name).map_err(|e| ConnectError::Tls(io::Error::other(e)))?;
             let stream = connector.connect(name, tcp).await.map_err(ConnectError::Tls)?;
-            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2") || cluster.http == HttpVersion::Http2;
+            let (tcp, session) = stream.get_ref();
+            let h2 = session.alpn_protocol() == Some(b"h2") || cluster.http == HttpVersion::Http2;
+            if h2 {
+                notice_death(tcp).map_err(ConnectError::Tcp)?;
+            }
             (Io::Tls(Box::new(stream.into())), h2)
         }
-        _ => (Io::Tcp(tcp), cluster.http == HttpVersion::Http2),
+        _ => {
+            let h2 = cluster.http == HttpVersion::Http2;
+            if h2 {
+                notice_death(&tcp).map_err(ConnectError::Tcp)?;
+            }
+            (Io::Tcp(tcp), h2)
+        }
     };
     if h2 { handshake_h2(io).await } else { Ok(Connection::H1(io)) }
+}
+
+/// Lets the kernel end the connection when the other side's kernel is silent.
+fn notice_death(tcp: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
 
 async fn handshake_h2<B>(io: Io) -> Result<Connection<B>, ConnectError>
@@ -167,10 +192,6 @@ where
         .initial_connection_window_size(STREAM_WINDOW * H2_STREAMS)
         .max_header_list_size(u32::try_from(RESPONSE_BYTES).unwrap_or(u32::MAX))
         .initial_max_send_streams(UNSAID)
-        // An idle h2 connection can be dead yet "ready" (hyperium/hyper #4186): ping it.
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true)
         .handshake(TokioIo::new(io))
         .await
         .map_err(|error| ConnectError::Http(io::Error::other(error)))?;
@@ -200,4 +221,49 @@ where
         return Err(ConnectError::Http(io::Error::other("the connection ended before its settings came")));
     }
     Ok(Connection::H2(Http2 { sender, allowed: Box::new(allowed) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_busy_for_minutes_is_not_taken_for_dead() {
+        let within = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            notice_death(&tcp).unwrap();
+            assert!(SockRef::from(&tcp).keepalive().unwrap());
+            assert_eq!(SockRef::from(&tcp).tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+            let (mut server, _) = listener.accept().await.unwrap();
+            // Its settings, and not another word.
+            server.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 7]).await.unwrap();
+            let Ok(Connection::H2(h2)) = handshake_h2::<Empty<Bytes>>(Io::Tcp(tcp)).await else {
+                panic!("no connection")
+            };
+            let asked = http::Request::get("http://a.test/").body(Empty::new()).unwrap();
+            let mut sender = h2.sender.clone();
+            let answer = tokio::task::spawn_local(async move { sender.send_request(asked).await });
+            tokio::time::sleep(Duration::from_secs(300)).await;
+            assert!(!h2.sender.is_closed() && !answer.is_finished());
+            assert_eq!(h2.allowed(), 7);
+            let mut seen = vec![0; 64 << 10];
+            let length = server.read(&mut seen).await.unwrap();
+            let (mut kinds, mut at) = (Vec::new(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len());
+            while at < length {
+                kinds.push(seen[at + 3]);
+                at += 9 + u32::from_be_bytes([0, seen[at], seen[at + 1], seen[at + 2]]) as usize;
+            }
+            assert!(kinds.contains(&1) && !kinds.contains(&6), "a head and no ping: {kinds:?}");
+            drop(server);
+            assert!(answer.await.unwrap().is_err());
+            assert!(h2.sender.is_closed() && h2.allowed() == 0);
+        };
+        tokio::task::LocalSet::new().run_until(within).await;
+    }
 }
