@@ -22,6 +22,8 @@ use crate::names::Mono;
 const SURPLUS_FOR: Duration = Duration::from_secs(1);
 /// Streams on one h2 connection before another is opened, where upstream does not allow fewer; servers commonly allow 100.
 pub(super) const H2_STREAMS: u32 = 100;
+/// With fewer streams on a connection nobody waits for one that another is opening.
+const FEW_STREAMS: usize = 8;
 /// Requests after which an h2 connection is left to end, so that load spreads over new endpoints.
 const H2_REUSE: u32 = 100_000;
 
@@ -33,7 +35,11 @@ pub struct Pool<B> {
 struct Slot<B> {
     idle: Vec<Idle<B>>,
     h2: Vec<Rc<H2<B>>>,
-    opening: Rc<tokio::sync::Mutex<()>>,
+    opening: Arc<tokio::sync::Mutex<()>>,
+    /// The last connection takes enough streams for others to wait for it; until there is one it is thought so.
+    is_shared: bool,
+    /// Attempts to connect that took all their time.
+    timed_out: u64,
     keep: usize,
     keep_for: Duration,
 }
@@ -146,26 +152,49 @@ where
         endpoint: &Arc<Endpoint>,
         fresh: bool,
     ) -> Result<Lease<B>, ConnectError> {
-        let opening = self.with_slot(endpoint.id, |slot| Rc::clone(&slot.opening));
+        let known = |slot: &mut Slot<B>| (slot.is_shared, slot.timed_out);
+        let (is_shared, timed_out) = self.with_slot(endpoint.id, known);
         // Streams share a connection, so those who arrive while one is being opened wait for it.
-        let shared = endpoint_speaks_h2(cluster) && !fresh;
-        let _turn = if shared { Some(opening.lock().await) } else { None };
-        if shared && let Some(lease) = self.reuse(cluster, endpoint) {
-            return Ok(lease);
+        let mut turn = None;
+        if is_shared && endpoint_speaks_h2(cluster) && !fresh {
+            let opening = self.with_slot(endpoint.id, |slot| Arc::clone(&slot.opening));
+            turn = Some(opening.lock_owned().await);
+            if let Some(lease) = self.reuse(cluster, endpoint) {
+                return Ok(lease);
+            }
+            match self.with_slot(endpoint.id, known) {
+                // What they have waited for has failed: tried again by each, the last would wait for the sum of all.
+                (_, now) if now != timed_out => return Err(ConnectError::TimedOut(cluster.timeouts.connect)),
+                (false, _) => turn = None,
+                _ => {}
+            }
         }
-        match connect(cluster, endpoint).await? {
-            Connection::H1(io) => {
+        let connected = connect(cluster, endpoint).await;
+        let lent = match connected {
+            Ok(Connection::H1(io)) => {
+                self.with_slot(endpoint.id, |slot| slot.is_shared = false);
                 let connection = Box::new(H1::new(io));
                 Ok(Lease { inner: Lent::H1(connection), endpoint: endpoint.id, reused: false })
             }
-            Connection::H2(connection) => {
+            Ok(Connection::H2(connection)) => {
                 let (streams, served, idle_since) = (Cell::new(0), Cell::new(0), Cell::new(None));
                 let connection = Rc::new(H2 { connection, streams, served, idle_since });
                 let stream = Stream::on(&connection);
-                self.with_slot(endpoint.id, |slot| slot.h2.push(connection));
+                self.with_slot(endpoint.id, |slot| {
+                    slot.is_shared = connection.connection.allowed() >= FEW_STREAMS;
+                    slot.h2.push(connection);
+                });
                 Ok(Lease { inner: Lent::H2(stream), endpoint: endpoint.id, reused: false })
             }
-        }
+            Err(error) => {
+                let timed_out = u64::from(matches!(error, ConnectError::TimedOut(_)));
+                self.with_slot(endpoint.id, |slot| slot.timed_out += timed_out);
+                Err(error)
+            }
+        };
+        // The next one finds what became of it.
+        drop(turn);
+        lent
     }
 
     /// Takes a connection back after the exact end of its exchange; one that cannot serve another is closed.
@@ -197,7 +226,9 @@ where
             slots.push(Slot {
                 idle: Vec::new(),
                 h2: Vec::new(),
-                opening: Rc::default(),
+                opening: Arc::default(),
+                is_shared: true,
+                timed_out: 0,
                 keep: 64,
                 keep_for: Duration::from_secs(60),
             });

@@ -1,7 +1,13 @@
 //! Upstreams that speak HTTP/2 frame by frame: what they refuse, reset and say goodbye to, and how many streams they take.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use super::support::frames::*;
-use super::support::{H2, H2Peer, Proxy, Upstream, chat, eventually, stable};
+use super::support::{Certificate, H2, H2Peer, Proxy, Upstream, chat, eventually, now, stable};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 2\r\n\r\nup";
@@ -105,12 +111,12 @@ fn a_farewell_lets_the_streams_below_its_last_end_and_takes_no_more() {
 #[test]
 fn no_more_streams_than_upstream_allows_share_a_connection() {
     // SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 section 6.5.2).
-    const TWO: [u8; 6] = [0, 3, 0, 0, 0, 2];
+    const EIGHT: [u8; 6] = [0, 3, 0, 0, 0, 8];
     let upstream = Upstream::start(|peer| {
-        let Some(mut h2) = H2Peer::accept(peer, &TWO) else { return };
+        let Some(mut h2) = H2Peer::accept(peer, &EIGHT) else { return };
         let mut open = Vec::new();
         while let Some(stream) = h2.request() {
-            if open.len() == 2 {
+            if open.len() == 8 {
                 h2.reset(stream, REFUSED_STREAM);
                 h2.peer().note("refused");
                 continue;
@@ -120,7 +126,7 @@ fn no_more_streams_than_upstream_allows_share_a_connection() {
         }
     });
     let proxy = over_h2(&upstream);
-    let mut callers: Vec<_> = (0..7).map(|_| proxy.connect()).collect();
+    let mut callers: Vec<_> = (0..20).map(|_| proxy.connect()).collect();
     for caller in &mut callers {
         caller.send(POST);
     }
@@ -128,7 +134,7 @@ fn no_more_streams_than_upstream_allows_share_a_connection() {
         caller.wait_for(b"HTTP/1.1 200");
     }
     assert_eq!(upstream.notes("refused"), 0);
-    assert_eq!(upstream.connections(), 4);
+    assert_eq!(upstream.connections(), 3);
 }
 
 #[test]
@@ -360,4 +366,62 @@ fn floods_of_an_upstream_end_its_connection_and_nothing_else() {
         assert_eq!(answer.status, if what == "a head without an end" { 502 } else { 200 }, "{what}");
         proxy.until_metric("serin_requests_in_flight", &[], 0.0);
     }
+}
+
+#[test]
+fn requests_do_not_wait_for_each_others_time_outs() {
+    // The kernel takes the connections; nobody answers the handshakes.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let version = format!(
+        "[rollouts.chat.stable]\nversion = \"v1\"\nendpoints = [\"https://{}\"]\ntimeouts = {{ connect = \"300ms\" }}\n",
+        mute.local_addr().unwrap()
+    );
+    let proxy = Proxy::start(&chat("", &version));
+    let start = now();
+    let mut callers: Vec<_> = (0..20).map(|_| proxy.connect()).collect();
+    for caller in &mut callers {
+        caller.send(POST);
+    }
+    for caller in &mut callers {
+        assert_eq!(caller.response().unwrap().status, 504);
+    }
+    assert!(now().since(start) < Duration::from_secs(3), "{:?}", now().since(start));
+}
+
+#[test]
+fn connections_that_streams_do_not_share_are_opened_side_by_side() {
+    let certificate = Certificate::new();
+    let config = certificate.server("http/1.1");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let version = format!(
+        "[rollouts.chat.stable]\nversion = \"v1\"\nendpoints = [\"https://localhost:{}\"]\ntls = {{ ca = \"{}\" }}\ntimeouts = {{ connect = \"60s\" }}\n",
+        listener.local_addr().unwrap().port(),
+        certificate.pem.display()
+    );
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&opened);
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for tcp in listener.incoming() {
+            let tcp = tcp.unwrap();
+            count.fetch_add(1, Ordering::Relaxed);
+            let mut stream = rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::clone(&config)).unwrap(), tcp);
+            // The first is answered; of the others nobody takes the handshake.
+            if held.is_empty() {
+                let mut head = [0; 4 << 10];
+                while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+                    assert!(stream.read(&mut head).unwrap() > 0);
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").unwrap();
+                stream.flush().unwrap();
+            }
+            held.push(stream);
+        }
+    });
+    let proxy = Proxy::start(&chat("", &version));
+    let mut callers: Vec<_> = (0..6).map(|_| proxy.connect()).collect();
+    for caller in &mut callers {
+        caller.send(GET);
+    }
+    eventually("all connections", || opened.load(Ordering::Relaxed) == 6);
 }

@@ -129,7 +129,8 @@ impl Certificate {
         Arc::new(config)
     }
 
-    fn server(&self, alpn: &str) -> Arc<ServerConfig> {
+    /// What shows it.
+    pub fn server(&self, alpn: &str) -> Arc<ServerConfig> {
         let chain = vec![CertificateDer::from_pem_file(&self.pem).unwrap()];
         let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
         let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
