@@ -43,7 +43,7 @@ impl Document {
             return true;
         }
         if self.read.is_some() {
-            self.trailing = !bytes.trim_ascii_start().is_empty();
+            self.trailing = !bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
             return true;
         }
         if self.hold.is_empty() && self.in_one_piece(bytes) {

@@ -21,8 +21,7 @@ pub(crate) fn event(tally: &mut Tally, event: Event<'_>) {
 
 /// Reads one message or a batch.
 pub(crate) fn document(tally: &mut Tally, data: &[u8]) -> Result<(), Fault> {
-    let data = data.trim_ascii();
-    if !data.starts_with(b"[") {
+    if !data.trim_ascii_start().starts_with(b"[") {
         return message(tally, data);
     }
     let batch: &serde_json::value::RawValue = serde_json::from_slice(data).map_err(Fault::from)?;
