@@ -10,6 +10,21 @@ import base64, glob, json, os, struct, zlib
 HERE = os.path.dirname(os.path.abspath(__file__))
 CASES = []
 
+# The first tool that these answers call.
+TOOLS_CALLED = {
+    "f": """
+        chat-call-behind-text chat-custom-tool chat-doc-bad-arguments chat-doc-tools chat-function-call chat-tool-call-id-repeated
+        chat-tool-calls-interleaved chat-tool-calls-under-one-index messages-cut-in-tool messages-doc-tool messages-thinking-then-tool
+        messages-tool-bad messages-tool-no-arguments messages-tool-truncated messages-tool messages-two-tools responses-custom-tool
+        responses-doc-tool responses-text-and-tool responses-tool-bad responses-tool
+    """,
+    "look_up": """
+        chat-cancelled-in-tool-call chat-tool-call-bad-arguments chat-tool-call-cut-before-finish chat-tool-call-empty-arguments
+        chat-tool-call-truncated chat-tool-call converse-doc-tool gemini-doc-tool gemini-tool-call gemini-two-tool-calls
+    """,
+}
+FIRST_TOOL = {name: tool for tool, names in TOOLS_CALLED.items() for name in names.split()}
+
 
 class T(str):
     """An event that carries generated tokens."""
@@ -40,6 +55,9 @@ def case(name, path, body, ext, expect, protocol="auto", ending="clean", media=N
     entry = {"file": file, "path": path, "media": media, "protocol": protocol, "ending": ending, "status": status, "class": outcome(status, ending, expect)}
     if tokens:
         entry["tokens"] = tokens
+    if name in FIRST_TOOL:
+        at = list(expect).index("tool_calls") + 1
+        expect = dict([*list(expect.items())[:at], ("tool", FIRST_TOOL[name]), *list(expect.items())[at:]])
     CASES.append({**entry, "expect": expect})
 
 
