@@ -1,6 +1,7 @@
 //! All gates folded to one verdict, and checkpoints of what it rests on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::names::Mono;
 
@@ -10,7 +11,8 @@ use super::policy::{On, Policy, Rule, Stat};
 use super::reading::Reading;
 use super::verdict::{Lack, Missing, Verdict};
 
-/// Proof is looked at this often, once the residence is over; until then, for people alone, this often. A fail: at every tick.
+/// Proof is looked at this often, once the residence is over; until then, for people alone, this often, or ten times in a short
+/// residence. A fail: at every tick.
 const FOLD_NS: u64 = 1_000_000_000;
 const FOLD_EARLY_NS: u64 = 10_000_000_000;
 /// Stable is failing too when this share of its answers of the last minute failed.
@@ -47,9 +49,11 @@ impl Judge {
             let steps_back = self.steps_back(&rule);
             return if steps_back { Verdict::StepBack { rule, reason } } else { Verdict::Rollback { rule, reason } };
         }
-        let resident = self.state.stage.is_some_and(|stage| now.since(Mono(self.state.entered)) >= stage.residence);
+        let residence = self.state.stage.map_or(Duration::ZERO, |stage| stage.residence);
+        let resident = now.since(Mono(self.state.entered)) >= residence;
         let waited = now.0.saturating_sub(self.state.folded);
-        let waiting_for = if resident { FOLD_NS } else { FOLD_EARLY_NS };
+        let tenth = u64::try_from((residence / 10).as_nanos()).unwrap_or(u64::MAX);
+        let waiting_for = if resident { FOLD_NS } else { tenth.clamp(FOLD_NS, FOLD_EARLY_NS) };
         if !self.state.fresh || waited >= waiting_for {
             self.state.folded = now.0;
             self.state.fresh = true;
@@ -285,4 +289,31 @@ fn sentence(case: &Case, rule: &Rule, test: super::case::Test, reading: &Reading
         text += &format!("; alpha's budget number {budgets}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{End, Fact, Outcome, Stage};
+    use super::*;
+    use crate::names::Arm;
+
+    #[test]
+    fn what_a_short_stage_lacks_is_told_anew_each_second() {
+        let second = |n: u64| Mono(n * 1_000_000_000);
+        let mut judge = Judge::new(Arc::new(Policy::default()), second(0));
+        judge.enter_stage(Stage { weight: 0.5, residence: Duration::from_secs(5), samples: 100 }, second(1));
+        let seen = |judge: &mut Judge, at: Mono| match judge.tick(at) {
+            Verdict::Hold { missing, .. } => missing.iter().find_map(|missing| match missing.lack {
+                Lack::Requests { have, .. } => Some(have),
+                _ => None,
+            }),
+            _ => None,
+        };
+        assert_eq!(seen(&mut judge, second(1)), Some(0));
+        for id in 0..30 {
+            judge.observe(&Fact::Start { id, at: second(1), arm: Arm::Canary, user: id, drawn: true });
+            judge.observe(&Fact::End { id, at: second(2), end: End::plain(Outcome::Success, 200) });
+        }
+        assert_eq!(seen(&mut judge, second(3)), Some(30));
+    }
 }
