@@ -11,9 +11,9 @@ use super::drift;
 use super::means::Means;
 use super::policy::{Direction, Margin, Metric, Rule, Stat};
 use super::reading::{NEGLIGIBLE, Reading, Together};
+use super::starts::Bars;
 use super::users::{History, Offsets, Repeats};
 use super::verdict::Lack;
-use super::window::Bars;
 
 /// Half-life of stable's histogram: follows the time of day, forgets an incident.
 const HALF_LIFE_S: f64 = 600.0;
@@ -101,6 +101,8 @@ pub(super) struct Case {
     pub(super) breaches: u32,
     /// A fail of a rule that only holds.
     pub(super) failing: Option<(f64, f64)>,
+    /// What its tests said together when they were looked at last, if it was near their bars.
+    pub(super) near: Option<(Test, Reading)>,
     /// Evidence changed since fails were looked for, and since proof was.
     pub(super) changed: bool,
     pub(super) unproven: bool,
@@ -164,6 +166,7 @@ impl Case {
             query: None,
             breaches: 0,
             failing: None,
+            near: None,
             changed: false,
             unproven: true,
             lack: None,
@@ -240,9 +243,10 @@ impl Case {
             }
         }
         if let Some(means) = &mut self.means {
-            means.begin(at);
+            means.begin(rule.promote, rule.limit, at);
             self.mean = None;
         }
+        self.near = None;
         self.unproven = true;
         if all {
             self.shown = [Sketch::default(), Sketch::default()];
@@ -404,16 +408,10 @@ impl Case {
         self.unproven |= changed;
     }
 
-    /// Whether its tests have passed: the windows of all of them together, and named by the one that is nearest to its bar.
-    pub(super) fn failed(&self, rule: &Rule, now: u64, bars: &Bars) -> Option<(Test, Reading)> {
-        self.read(rule, now, bars, true).filter(|(_, reading)| reading.headroom() > 0.0)
-    }
-
     /// What its tests say together. `only_if_near`: nothing where they cannot have passed, which costs next to nothing to see;
     /// else people are shown what stands there, without the corrections that only lower it.
     pub(super) fn read(&self, rule: &Rule, now: u64, bars: &Bars, only_if_near: bool) -> Option<(Test, Reading)> {
         let contests = [(Test::Twin, &self.twin), (Test::Soft, &self.soft), (Test::Limit, &self.limit)];
-        let slack = if only_if_near { f64::ln(contests.len() as f64) } else { NEGLIGIBLE };
         let mut all = Together::default();
         let mut named = None;
         let mut add = |test: Test, together: Together| {
@@ -427,15 +425,15 @@ impl Case {
             all.add(reading);
         };
         let contests = contests.iter().filter_map(|(test, contest)| Some((*test, contest.as_ref()?)));
-        if contests.clone().any(|(_, contest)| contest.may_pass(bars, slack)) {
+        if contests.clone().any(|(_, contest)| contest.may_pass(bars, NEGLIGIBLE)) {
             contests.for_each(|(test, contest)| add(test, contest.read_all(now, bars, &self.offsets)));
         } else if !only_if_near {
             contests.for_each(|(test, contest)| add(test, contest.read_roughly(now, bars)));
         }
         if let Some(means) = &self.means {
-            add(Test::Soft, means.margin(now, bars, rule.promote, slack, !only_if_near));
+            add(Test::Soft, means.margin(now, bars, rule.promote, NEGLIGIBLE, !only_if_near));
             if let Some(limit) = rule.limit {
-                add(Test::Limit, means.limit(now, bars, limit, slack, !only_if_near));
+                add(Test::Limit, means.limit(now, bars, limit, NEGLIGIBLE, !only_if_near));
             }
         }
         Some((named?.0, all.told()?))

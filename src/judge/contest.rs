@@ -1,4 +1,4 @@
-//! One test of one rule: closed strata into cumulative log evidence, windows of it into a reading against a bar.
+//! One test of one rule: closed strata into log evidence, what it sums up to since each start into a reading against a bar.
 //!
 //! The same machine serves the rollback test (soft and hard), the promotion test (roles exchanged), and the one-sample
 //! form of limits; [`Terms`] say which. evaluator.md sections 2, 3, 6, 7.
@@ -6,10 +6,10 @@
 use crate::stats::cluster::{self, Slots};
 use crate::stats::proportion::{self, Line, Pair, Weights};
 
-use super::reading::{Reading, Together};
+use super::reading::{NEGLIGIBLE, Reading, Together};
+use super::starts::{Bars, Part, Span, Starts};
 use super::strata::{Past, Side, Stratum};
 use super::users::Offsets;
-use super::window::{Bars, Halves, LENGTHS, Ladder, Span};
 use super::worst::{loudest, means};
 
 /// Odds ratios of the alternatives beside the mild one: small, doubled, and up to "everything fails".
@@ -17,11 +17,18 @@ pub(super) const OMEGAS: [f64; 6] = [1.6, 2.5, 5.0, 15.0, 60.0, 400.0];
 /// Hard tests look for gross failures only.
 pub(super) const HARD_OMEGAS: [f64; 4] = [5.0, 15.0, 60.0, 400.0];
 const MOST_OMEGAS: usize = 7;
+/// Shares of the bet on each alternative, the mild one first: a small effect takes long to show, so what its share costs in time is
+/// most. Gross ones show at once, and have the hard tests besides, which bet on all alike.
+const BETS: [f64; MOST_OMEGAS] = [0.2, 0.2, 0.2, 0.15, 0.1, 0.08, 0.07];
 /// Strata without canary traffic are joined up to this long.
 const JOINED_NS: u64 = 5_000_000_000;
 /// A block for the design effect: long enough to hold several exposures of one user.
 const BLOCK_NS: u64 = 10_000_000_000;
 const BLOCK_LEAST: usize = 20;
+/// Evidence starts anew this often: what fails altogether is to be seen within seconds, hours into a stage too.
+const SPAN_NS: u64 = 4_000_000_000;
+/// Exposures that wait to be summed up by slot: bounded memory.
+const MOST_LATEST: usize = 2_048;
 /// Hard tests count this many bad events a slot, and need as many slots with some: one user's storm is no outage.
 const HARD_EACH: f32 = 2.0;
 const HARD_SLOTS: usize = 3;
@@ -58,7 +65,7 @@ impl Boundary {
     }
 }
 
-/// Cumulative sums since the stage began.
+/// Sums of a span of time.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Sums {
     pub(super) log: [f64; MOST_OMEGAS],
@@ -83,25 +90,49 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    fn since(mut self, start: &Sums) -> Sums {
+    fn add(&mut self, more: &Sums) {
         for i in 0..MOST_OMEGAS {
-            self.log[i] -= start.log[i];
-            self.bad[i] -= start.bad[i];
-            self.good[i] -= start.good[i];
+            self.log[i] += more.log[i];
+            self.bad[i] += more.bad[i];
+            self.good[i] += more.good[i];
         }
         for i in 0..4 {
-            self.cost[i] -= start.cost[i];
+            self.cost[i] += more.cost[i];
         }
-        self.n_c -= start.n_c;
-        self.k_c -= start.k_c;
-        self.n_s -= start.n_s;
-        self.k_s -= start.k_s;
-        self.rho_s -= start.rho_s;
-        self.rho_c -= start.rho_c;
-        self.far_c -= start.far_c;
-        self.variance -= start.variance;
-        self.drift -= start.drift;
-        self
+        self.n_c += more.n_c;
+        self.k_c += more.k_c;
+        self.n_s += more.n_s;
+        self.k_s += more.k_s;
+        self.rho_s += more.rho_s;
+        self.rho_c += more.rho_c;
+        self.far_c += more.far_c;
+        self.variance += more.variance;
+        self.drift += more.drift;
+    }
+}
+
+/// What a test sums up over a span of time.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+struct Counted {
+    sums: Sums,
+    /// The canary's exposures and bad events by slot.
+    canary: Slots<2>,
+    /// Stable's residuals by slot (the canary's own in the one-sample form).
+    residuals: Slots<1>,
+}
+
+impl Part for Counted {
+    fn join(&mut self, later: Self) {
+        self.sums.add(&later.sums);
+        self.canary.merge(&later.canary);
+        self.residuals.merge(&later.residuals);
+    }
+}
+
+impl Counted {
+    fn design_effect(&self) -> f64 {
+        let squares = self.residuals.iter().map(|cell| f64::from(cell.1[0]).powi(2)).sum();
+        cluster::design_effect(squares, self.sums.variance)
     }
 }
 
@@ -112,13 +143,11 @@ pub(super) struct Contest {
     running: bool,
     stratum: Stratum,
     past: Past,
+    /// Of the whole stage.
     total: Sums,
-    starts: [[Sums; 2]; 6],
-    halves: Halves,
-    /// The canary's exposures and bad events by slot.
-    canary: Ladder<2>,
-    /// Stable's residuals by slot (the canary's own in the one-sample form).
-    residuals: Ladder<1>,
+    starts: Starts<Counted>,
+    /// The canary's last exposures, in a plain list, so that a tick costs its events and not the slots.
+    latest: Slots<2>,
     block: Vec<(u16, bool)>,
     block_since: u64,
     /// Residuals of the whole stage and the sum of their squares, kept as they come: φ of the stage is asked for often.
@@ -134,10 +163,8 @@ impl Contest {
             stratum: Stratum::default(),
             past: Past::default(),
             total: Sums::default(),
-            starts: Default::default(),
-            halves: Halves::default(),
-            canary: Ladder::new(LENGTHS.len()),
-            residuals: Ladder::new(LENGTHS.len()),
+            starts: Starts::new(0),
+            latest: Slots::default(),
             block: Vec::new(),
             block_since: 0,
             residuals_whole: Slots::default(),
@@ -145,17 +172,14 @@ impl Contest {
         }
     }
 
-    /// Forgets all evidence, keeps stable's rate, and begins to count. `windows`: also short ones.
+    /// Forgets all evidence, keeps stable's rate, and begins to count.
     pub(super) fn begin(&mut self, terms: Terms, at: u64) {
-        let first = if matches!(terms, Terms::Better { .. }) { LENGTHS.len() } else { 0 };
         *self = Self {
             terms,
             running: true,
             past: self.past,
             stratum: Stratum { since: at, ..Stratum::default() },
-            halves: Halves::new(at, first),
-            canary: Ladder::new(first),
-            residuals: Ladder::new(first),
+            starts: Starts::new(at),
             block_since: at,
             ..Self::new(terms)
         };
@@ -208,7 +232,10 @@ impl Contest {
             self.turn_to(since);
             self.count(canary, stable, odds);
             let events = self.stratum.events.drain(..);
-            self.canary.add(events.map(|(slot, bad)| (slot, [1.0, f32::from(u8::from(bad))])));
+            self.latest.append(events.map(|(slot, bad)| (slot, [1.0, f32::from(u8::from(bad))])));
+            if self.latest.len() >= MOST_LATEST {
+                self.settle();
+            }
             if now.saturating_sub(self.block_since) >= BLOCK_NS && self.block.len() >= BLOCK_LEAST {
                 self.close_block(now, offsets);
             }
@@ -218,37 +245,50 @@ impl Contest {
         self.running && canary.n > 0.0
     }
 
+    /// Time goes on to a stratum that began then. A proof is of the whole stage.
     fn turn_to(&mut self, since: u64) {
-        let (total, starts) = (self.total, &mut self.starts);
-        let (canary, residuals) = (&mut self.canary, &mut self.residuals);
-        self.halves.move_to(since, |level, adjacent| {
-            starts[level][1] = if adjacent { starts[level][0] } else { total };
-            starts[level][0] = total;
-            canary.turn(level, adjacent);
-            residuals.turn(level, adjacent);
+        if matches!(self.terms, Terms::Better { .. }) || !self.starts.is_due(since, SPAN_NS) {
+            return;
+        }
+        self.settle();
+        let terms = self.terms;
+        self.starts.turn(since, |spans| {
+            let mut logs = [0.0; MOST_OMEGAS];
+            spans.iter().for_each(|span| add(&mut logs, &span.part.sums.log));
+            [mixed(terms, logs)]
         });
+    }
+
+    fn settle(&mut self) {
+        self.starts.newest().canary.take_in(&mut self.latest);
     }
 
     /// Adds one stratum's log likelihood ratios.
     fn count(&mut self, canary: Side, stable: Side, odds: f64) {
+        let more = self.counted(canary, stable, odds);
+        self.total.add(&more);
+        self.starts.newest().sums.add(&more);
+    }
+
+    fn counted(&self, canary: Side, stable: Side, odds: f64) -> Sums {
         let (rho_c, rho_s) = (canary.rho(), stable.rho());
-        let total = &mut self.total;
-        total.n_c += canary.n;
-        total.k_c += canary.k;
-        total.n_s += stable.n;
-        total.k_s += stable.k;
-        total.rho_c += canary.n * rho_c;
-        total.far_c += canary.n * canary.far();
-        total.rho_s += stable.n * rho_s;
+        let mut total = Sums::default();
+        total.n_c = canary.n;
+        total.k_c = canary.k;
+        total.n_s = stable.n;
+        total.k_s = stable.k;
+        total.rho_c = canary.n * rho_c;
+        total.far_c = canary.n * canary.far();
+        total.rho_s = stable.n * rho_s;
         if let Terms::Worse { hard: true, .. } = self.terms
             && canary.k + stable.k > 0.0
         {
             for (cost, omega) in total.cost.iter_mut().zip(HARD_OMEGAS) {
-                *cost += (canary.k + stable.k) * proportion::share_cost(omega, odds);
+                *cost = (canary.k + stable.k) * proportion::share_cost(omega, odds);
             }
         }
         if canary.n == 0.0 {
-            return;
+            return total;
         }
         let rate = self.past.rate(rho_s.max(rho_c));
         let expected = rate * rho_c;
@@ -256,9 +296,9 @@ impl Contest {
             let weights = Weights::new(alternative, null);
             let bad = canary.k * weights.canary_bad;
             let good = (canary.n - canary.k) * weights.canary_good;
-            total.bad[i] += bad;
-            total.good[i] += good;
-            total.log[i] += bad + good + stable.k * weights.stable_bad + (stable.n - stable.k) * weights.stable_good;
+            total.bad[i] = bad;
+            total.good[i] = good;
+            total.log[i] = bad + good + stable.k * weights.stable_bad + (stable.n - stable.k) * weights.stable_good;
         };
         match self.terms {
             Terms::Above { limit } => {
@@ -289,11 +329,12 @@ impl Contest {
                     let alternative = Pair { stable: rate * rho_s, canary: p };
                     let nearest = proportion::nearest_null(alternative, line(null, canary, stable));
                     add(0, alternative, nearest);
-                    total.drift += canary.n * proportion::divergence(p, nearest.canary)
+                    total.drift = canary.n * proportion::divergence(p, nearest.canary)
                         + stable.n * proportion::divergence(alternative.stable, nearest.stable);
                 }
             }
         }
+        total
     }
 
     fn close_block(&mut self, now: u64, offsets: &Offsets) {
@@ -304,6 +345,7 @@ impl Contest {
         let bad = self.block.iter().filter(|event| event.1).count() as f64;
         let spread: f64 = self.block.iter().map(|event| rho(event.0)).sum();
         let rate = bad / spread;
+        let mut variance = 0.0;
         let residuals: Vec<(u16, [f32; 1])> = self
             .block
             .chunk_by(|a, b| a.0 == b.0)
@@ -311,7 +353,7 @@ impl Contest {
                 let n = events.len() as f64;
                 let k = events.iter().filter(|event| event.1).count() as f64;
                 let x = (rho(events[0].0) * rate).min(0.99);
-                self.total.variance += n * x * (1.0 - x);
+                variance += n * x * (1.0 - x);
                 (events[0].0, [(k - x * n) as f32])
             })
             .collect();
@@ -321,59 +363,63 @@ impl Contest {
             *sum += more;
             *squares += f64::from(*sum).powi(2) - before * before;
         });
-        self.residuals.add(residuals);
+        self.total.variance += variance;
+        let newest = self.starts.newest();
+        newest.sums.variance += variance;
+        newest.residuals.add_rising(&residuals, |[sum], [more]| *sum += more);
         self.block.clear();
     }
 
-    fn start(&self, span: Span) -> Sums {
-        match span {
-            Span::Whole => Sums::default(),
-            Span::Window { level, before } => self.starts[level][usize::from(before)],
-        }
-    }
-
-    fn omegas(&self) -> usize {
-        match self.terms {
-            Terms::Worse { hard: true, .. } => HARD_OMEGAS.len(),
-            Terms::Better { .. } => 1,
-            _ => MOST_OMEGAS,
-        }
-    }
-
-    /// Whether the raw evidence leaves it possible that all windows together come within `slack` of passing: no mean over ω
-    /// is larger than its largest part, and none of so many windows has more than the best. Spares nearly all readings.
+    /// Whether the raw evidence leaves it possible that all starts together come within `slack` of passing: no mean over ω
+    /// is larger than its largest part, and none of so many starts has more than the best. Spares nearly all readings.
     pub(super) fn may_pass(&self, bars: &Bars, slack: f64) -> bool {
         if !self.running {
             return false;
         }
-        let omegas = self.omegas();
-        let (mut best, mut open) = (f64::NEG_INFINITY, 0.0);
-        for span in self.halves.open() {
-            let start = self.start(span);
-            let raw = (0..omegas).map(|i| self.total.log[i] - start.log[i]).fold(0.0, f64::max);
-            best = best.max(raw - bars.of(span, &self.halves));
-            open += 1.0;
+        let omegas = alternatives(self.terms);
+        let (mut best, mut logs) = (f64::NEG_INFINITY, [0.0; MOST_OMEGAS]);
+        for span in self.starts.back() {
+            add(&mut logs, &span.part.sums.log);
+            let raw = logs[..omegas].iter().copied().fold(0.0, f64::max);
+            best = best.max(raw - bars.of(span.share));
         }
-        best + f64::ln(open) + slack > 0.0
+        best + f64::ln(self.starts.len() as f64) + slack > 0.0
     }
 
-    /// Reads all open windows. A correction only lowers what is above 0, so that those which could add next to nothing to one
-    /// already read are not read: nearly all, of a canary that does well.
+    /// How far what each start says, newest first, is beyond its bar at most: a correction only lowers what is above 0.
+    fn bounds(&self, bars: &Bars) -> Vec<f64> {
+        let mut logs = [0.0; MOST_OMEGAS];
+        let bound = |span: &Span<Counted>| {
+            add(&mut logs, &span.part.sums.log);
+            mixed(self.terms, logs.map(|log| log.max(0.0))) + ROUNDING - bars.of(span.share)
+        };
+        self.starts.back().map(bound).collect()
+    }
+
+    /// Reads what all starts say, but those which could add next to nothing: nearly all, of a canary that does well.
     pub(super) fn read_all(&self, now: u64, bars: &Bars, offsets: &Offsets) -> Together {
         let mut together = Together::default();
         if !self.running {
             return together;
         }
-        let omegas = self.omegas();
-        for span in self.halves.open() {
-            let bar = bars.of(span, &self.halves);
-            let start = self.start(span);
-            let logs: [f64; MOST_OMEGAS] = std::array::from_fn(|i| (self.total.log[i] - start.log[i]).max(0.0));
-            let most = proportion::log_mean_exp(&logs[..omegas]) + ROUNDING;
-            if !together.is_negligible(most - bar)
-                && let Some(reading) = self.read(span, now, bar, offsets)
-            {
-                together.add(reading);
+        let bounds = self.bounds(bars);
+        let most = bounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let matters = |bound: f64| bound >= most || bound >= -NEGLIGIBLE;
+        let oldest = bounds.iter().rposition(|bound| matters(*bound)).unwrap_or(0);
+        let mut sum = Counted { canary: self.latest.summed(), ..Counted::default() };
+        for (i, (span, bound)) in self.starts.back().zip(bounds).enumerate().take(oldest + 1) {
+            sum.sums.add(&span.part.sums);
+            sum.canary.merge(&span.part.canary);
+            sum.residuals.merge(&span.part.residuals);
+            if matters(bound) && sum.sums.n_c > 0.0 {
+                let design_effect = if i + 1 == self.starts.len() { self.design_effect() } else { sum.design_effect() };
+                together.add(Reading {
+                    evidence: self.evidence(&sum.sums, &sum.canary, design_effect, offsets),
+                    bar: bars.of(span.share),
+                    seconds: now.saturating_sub(span.since) as f64 / 1e9,
+                    design_effect,
+                    canary_rate: sum.sums.k_c / sum.sums.n_c,
+                });
             }
         }
         together
@@ -386,9 +432,9 @@ impl Contest {
             let design_effect = self.design_effect();
             let logs = self.total.log.map(|log| log / design_effect);
             together.add(Reading {
-                evidence: proportion::log_mean_exp(&logs[..self.omegas()]),
-                bar: bars.of(Span::Whole, &self.halves),
-                seconds: now.saturating_sub(self.halves.start(Span::Whole)) as f64 / 1e9,
+                evidence: mixed(self.terms, logs),
+                bar: bars.whole,
+                seconds: now.saturating_sub(self.starts.began()) as f64 / 1e9,
                 design_effect,
                 canary_rate: self.total.k_c / self.total.n_c,
             });
@@ -403,8 +449,9 @@ impl Contest {
         if !self.running || raw <= bar {
             return raw;
         }
+        self.settle();
         let (sums, terms) = (self.total, self.terms);
-        (sums.log[0] - loudest(&sums, 0, terms, self.canary.only(), offsets, f32::INFINITY)) / design_effect
+        (sums.log[0] - loudest(&sums, 0, terms, &self.starts.newest().canary, offsets, f32::INFINITY)) / design_effect
     }
 
     /// The evidence to be expected of the whole stage, were the alternative true.
@@ -419,40 +466,17 @@ impl Contest {
 
     /// Slots that the canary touched in this stage.
     pub(super) fn users(&self) -> usize {
-        self.canary.touched()
+        let parts = self.starts.back().map(|span| &span.part.canary);
+        cluster::touched(parts.chain([&self.latest]))
     }
 
-    fn effect(&self, span: Span, sums: &Sums) -> f64 {
-        if span == Span::Whole {
-            return self.design_effect();
+    /// Log evidence of some sums: worst user out, divided by the design effect, mean over ω.
+    fn evidence(&self, sums: &Sums, slots: &Slots<2>, design_effect: f64, offsets: &Offsets) -> f64 {
+        if let Terms::Worse { hard: true, .. } = self.terms {
+            return self.hard(sums, slots, design_effect, offsets);
         }
-        let squares = self.residuals.sum(span).iter().map(|cell| f64::from(cell.1[0]).powi(2)).sum();
-        cluster::design_effect(squares, sums.variance)
-    }
-
-    fn read(&self, span: Span, now: u64, bar: f64, offsets: &Offsets) -> Option<Reading> {
-        let sums = self.total.since(&self.start(span));
-        if sums.n_c <= 0.0 {
-            return None;
-        }
-        let slots = self.canary.sum(span);
-        let design_effect = self.effect(span, &sums);
-        let evidence = match self.terms {
-            Terms::Worse { hard: true, .. } => self.hard(&sums, &slots, design_effect, offsets),
-            terms => {
-                // Worst user out, divided by the design effect, mean over ω.
-                let out = |i| (sums.log[i] - loudest(&sums, i, terms, &slots, offsets, f32::INFINITY)) / design_effect;
-                let logs: [f64; MOST_OMEGAS] = std::array::from_fn(out);
-                proportion::log_mean_exp(&logs[..self.omegas()])
-            }
-        };
-        Some(Reading {
-            evidence,
-            bar,
-            seconds: now.saturating_sub(self.halves.start(span)) as f64 / 1e9,
-            design_effect,
-            canary_rate: sums.k_c / sums.n_c,
-        })
+        let out = |i| (sums.log[i] - loudest(sums, i, self.terms, slots, offsets, f32::INFINITY)) / design_effect;
+        mixed(self.terms, std::array::from_fn(out))
     }
 
     /// The same for a hard test, with what a slot has beyond two bad events lifted out, and its two guards.
@@ -475,6 +499,31 @@ impl Contest {
         };
         let logs: [f64; HARD_OMEGAS.len()] = std::array::from_fn(out);
         proportion::log_mean_exp(&logs)
+    }
+}
+
+fn alternatives(terms: Terms) -> usize {
+    match terms {
+        Terms::Worse { hard: true, .. } => HARD_OMEGAS.len(),
+        Terms::Better { .. } => 1,
+        _ => MOST_OMEGAS,
+    }
+}
+
+/// Log of the mean e-value over the alternatives, each with its share of the bet.
+fn mixed(terms: Terms, mut logs: [f64; MOST_OMEGAS]) -> f64 {
+    let alternatives = alternatives(terms);
+    if alternatives == MOST_OMEGAS {
+        for (log, bet) in logs.iter_mut().zip(BETS) {
+            *log += (bet * MOST_OMEGAS as f64).ln();
+        }
+    }
+    proportion::log_mean_exp(&logs[..alternatives])
+}
+
+fn add(sums: &mut [f64; MOST_OMEGAS], more: &[f64; MOST_OMEGAS]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum += more;
     }
 }
 

@@ -13,9 +13,9 @@ use super::events::{Limit, Limits, bad_event, order, value_of};
 use super::facts::{End, Fact, Outcome};
 use super::flight::{Flight, Flights};
 use super::policy::{Comparator, Direction, Margin, Metric, Policy, Rule, Stat};
+use super::starts::Bars;
 use super::users;
 use super::verdict::Verdict;
-use super::window::Bars;
 
 /// u is taken anew this often.
 const REFRESH_NS: u64 = 10_000_000_000;

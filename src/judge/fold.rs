@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::names::Mono;
 
-use super::case::Case;
+use super::case::{Case, Test};
 use super::court::{DROPPED_NS, Derived, Judge, State};
 use super::policy::{On, Policy, Rule, Stat};
-use super::reading::Reading;
+use super::reading::{Reading, Together};
 use super::verdict::{Lack, Missing, Verdict};
 
 /// Proof is looked at this often, once the residence is over; until then, for people alone, this often, or ten times in a short
@@ -20,7 +20,7 @@ const SHARED_SHARE: f64 = 0.3;
 const SHARED_LEAST: u64 = 8;
 const SHARED_NS: u64 = 60_000_000_000;
 /// First bytes of a checkpoint: what it is, and its form.
-const MAGIC: &[u8] = b"serin-judge-4\n";
+const MAGIC: &[u8] = b"serin-judge-5\n";
 
 /// Why a checkpoint cannot be taken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,8 +78,8 @@ impl Judge {
         self.policy.rules.iter().any(|rule| rule.on == On::StepBack && rule.is_named(fail))
     }
 
-    /// The rollback, if one is due: zero tolerance first, then the breaker, then the tests in the order of the rules. Else
-    /// the first step back.
+    /// The rollback, if one is due: zero tolerance first, then the breaker, then the tests of all rules together. Else the first step
+    /// back.
     fn fallen(&mut self, now: Mono) -> Option<(String, String)> {
         let policy = Arc::clone(&self.policy);
         let mut step = None;
@@ -98,22 +98,42 @@ impl Judge {
             return Some(("breaker".to_owned(), tripped.reason));
         }
         let (bars, budgets) = (self.state.bars, self.state.budgets);
+        let mut all = Together::default();
+        let mut changed = false;
         for (case, rule) in self.state.cases.iter_mut().zip(&policy.rules) {
-            if !std::mem::take(&mut case.changed) {
-                continue;
+            if std::mem::take(&mut case.changed) {
+                changed = true;
+                case.near = case.read(rule, now.0, &bars, true);
             }
-            let Some((test, reading)) = case.failed(rule, now.0, &bars) else {
-                continue;
-            };
-            let said = || (format!("{}{}", rule.name, test.suffix()), sentence(case, rule, test, &reading, budgets));
-            match rule.on {
-                On::Rollback => return Some(said()),
-                On::StepBack if step.is_none() => step = Some(said()),
-                On::StepBack | On::Hold => {}
+            let Some((test, reading)) = case.near else { continue };
+            if rule.on == On::Rollback {
+                all.add(reading);
+            } else if reading.headroom() > 0.0 {
+                if rule.on == On::StepBack && step.is_none() {
+                    step = Some((fail(rule, test), sentence(case, rule, test, &reading, budgets)));
+                }
+                case.failing = Some((reading.evidence, reading.bar));
             }
-            case.failing = Some((reading.evidence, reading.bar));
         }
-        step
+        // Rules that overlap see one fault: their e-values are added as those of the starts are.
+        all.told().filter(|told| changed && told.headroom() > 0.0).and_then(|told| self.told(&told)).or(step)
+    }
+
+    /// The rollback that the rules say together: by the one nearest to its bar, or furthest beyond it.
+    fn told(&self, told: &Reading) -> Option<(String, String)> {
+        let near = self.policy.rules.iter().zip(&self.state.cases).filter(|(rule, _)| rule.on == On::Rollback);
+        let near = near.filter_map(|(rule, case)| Some((rule, case, case.near?)));
+        let (rule, case, (test, own)) =
+            near.clone().max_by(|(.., (_, a)), (.., (_, b))| a.headroom().total_cmp(&b.headroom()))?;
+        let mut reason = sentence(case, rule, test, told, self.state.budgets);
+        if own.headroom() <= 0.0 {
+            let others = near.filter(|(other, ..)| other.name != rule.name);
+            let others = others.map(|(rule, _, (test, reading))| {
+                format!("{} ({:.1} of {:.1})", fail(rule, test), reading.evidence, reading.bar)
+            });
+            reason += &format!("; {:.1} of its own, with {}", own.evidence, others.collect::<Vec<_>>().join(", "));
+        }
+        Some((fail(rule, test), reason))
     }
 
     /// What keeps the stage from advancing.
@@ -260,16 +280,21 @@ fn lack_of(case: &mut Case, rule: &Rule, bar: f64, now: Mono, elapsed_s: f64) ->
     case.lacks(rule, bar, elapsed_s).filter(|_| !rule.is_alarm())
 }
 
+/// The name of a fail.
+fn fail(rule: &Rule, test: Test) -> String {
+    format!("{}{}", rule.name, test.suffix())
+}
+
 /// A rollback's numbers.
-fn sentence(case: &Case, rule: &Rule, test: super::case::Test, reading: &Reading, budgets: u32) -> String {
+fn sentence(case: &Case, rule: &Rule, test: Test, reading: &Reading, budgets: u32) -> String {
     let mut text = format!(
         "log e {:.1} > {:.1} over {:.0} s, design effect {:.1}",
         reading.evidence, reading.bar, reading.seconds, reading.design_effect
     );
     let contest = match test {
-        super::case::Test::Soft => &case.soft,
-        super::case::Test::Twin => &case.twin,
-        super::case::Test::Limit => &case.limit,
+        Test::Soft => &case.soft,
+        Test::Twin => &case.twin,
+        Test::Limit => &case.limit,
     };
     if let Some(sums) = contest.as_ref().map(super::contest::Contest::total) {
         text += &format!("; stage: canary {}/{}, stable {}/{}", sums.k_c, sums.n_c, sums.k_s, sums.n_s);
@@ -282,7 +307,7 @@ fn sentence(case: &Case, rule: &Rule, test: super::case::Test, reading: &Reading
             stable_mean.unwrap_or(f64::NAN)
         );
     }
-    if let Some(limit) = rule.limit.filter(|_| test == super::case::Test::Limit) {
+    if let Some(limit) = rule.limit.filter(|_| test == Test::Limit) {
         text += &format!("; limit {limit} {}", rule.metric.unit());
     }
     if budgets > 1 {

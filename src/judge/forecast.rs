@@ -15,7 +15,7 @@ use super::case::{MILD, rate_boundary};
 use super::contest::{Boundary, HARD_OMEGAS, OMEGAS};
 use super::court::Judge;
 use super::policy::{Direction, Margin, Metric, Policy, Rule, Stat};
-use super::window::Bars;
+use super::starts::Bars;
 
 /// The chances that a forecast is made for.
 pub const POWERS: [f64; 2] = [0.8, 0.95];

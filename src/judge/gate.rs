@@ -48,9 +48,9 @@ pub struct GateReport {
 /// Log evidence of a gate, and its bars.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Evidence {
-    /// For worse, of the window nearest to its bar.
+    /// For worse, of the start nearest to its bar.
     pub rollback: f64,
-    /// That window's bar.
+    /// That start's bar.
     pub bar: f64,
     /// For not worse, over the whole stage.
     pub promote: f64,

@@ -1,4 +1,4 @@
-//! Tests of means: scores against the comparator's running mean, cluster-robust, over long windows (evaluator.md section 4).
+//! Tests of means: scores against the comparator's running mean, cluster-robust (evaluator.md section 4).
 
 use std::collections::VecDeque;
 
@@ -7,12 +7,16 @@ use crate::stats::mean::{self, FEWEST, FEWEST_USERS};
 
 use super::policy::{Direction, Margin};
 use super::reading::{Reading, Together};
-use super::window::{Bars, FIRST_OF_MEANS, Halves, Ladder, Span};
+use super::starts::{Bars, Part, Span, Starts};
 
 /// The comparator's mean is taken over so many of its last scores: a drift is followed, one user is not.
 const LAST: usize = 3_000;
 /// Weight, in scores, of "like everybody" in a user's offset.
 const SHRINK: f32 = 6.0;
+/// Evidence starts anew this often: shorter spans hold too few scores.
+const SPAN_NS: u64 = 32_000_000_000;
+/// Scores that wait to be summed up by slot: bounded memory.
+const MOST_LATEST: usize = 2_048;
 
 /// One rule about a mean.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -28,16 +32,45 @@ pub(super) struct Means {
     offsets: Slots<1>,
     pending: Vec<(bool, u16, f32)>,
     since: u64,
-    halves: Halves,
-    /// Scores n, Σ (score − mean − offset), Σ (mean + offset).
-    canary: Ladder<3>,
-    /// Scores n, Σ (score − mean − offset).
-    stable: Ladder<2>,
-    /// Sums of all slots since the stage began (canary n, off, level; stable n, off), and as they were when windows began.
-    total: [f64; 5],
-    starts: [[[f64; 5]; 2]; 6],
+    starts: Starts<Scores>,
+    /// The last scores, in plain lists.
+    latest: Scores,
+    /// The margin of the rollback test and the absolute bound: shares of the budget move by what both say.
+    tests: (Margin, Option<f64>),
     /// Raw sums of this stage, for people: canary n, Σ, stable n, Σ.
     raw: [f64; 4],
+}
+
+/// What is summed up over a span of time.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+struct Scores {
+    /// Scores n, Σ (score − mean − offset), Σ (mean + offset).
+    canary: Slots<3>,
+    /// Scores n, Σ (score − mean − offset).
+    stable: Slots<2>,
+    /// Sums of all slots: canary n, off, level; stable n, off.
+    total: [f64; 5],
+}
+
+impl Scores {
+    fn add(&mut self, more: &Scores) {
+        self.canary.merge(&more.canary);
+        self.stable.merge(&more.stable);
+        add(&mut self.total, &more.total);
+    }
+
+    /// The same of a plain list, which is left empty.
+    fn take_in(&mut self, latest: &mut Scores) {
+        self.canary.take_in(&mut latest.canary);
+        self.stable.take_in(&mut latest.stable);
+        add(&mut self.total, &std::mem::take(&mut latest.total));
+    }
+}
+
+impl Part for Scores {
+    fn join(&mut self, later: Self) {
+        self.add(&later);
+    }
 }
 
 /// What a margin makes of the slot sums.
@@ -72,17 +105,15 @@ impl Means {
             offsets: Slots::default(),
             pending: Vec::new(),
             since: 0,
-            halves: Halves::new(0, FIRST_OF_MEANS),
-            canary: Ladder::new(FIRST_OF_MEANS),
-            stable: Ladder::new(FIRST_OF_MEANS),
-            total: [0.0; 5],
-            starts: Default::default(),
+            starts: Starts::new(0),
+            latest: Scores::default(),
+            tests: (Margin::Relative(1.0), None),
             raw: [0.0; 4],
         }
     }
 
     /// Forgets the evidence, fixes users' offsets, and begins to count.
-    pub(super) fn begin(&mut self, at: u64) {
+    pub(super) fn begin(&mut self, margin: Margin, limit: Option<f64>, at: u64) {
         let offsets: Vec<(u16, [f32; 1])> =
             self.history.iter().map(|(slot, [n, sum])| (*slot, [sum / (n + SHRINK)])).collect();
         self.offsets = Slots::default();
@@ -90,11 +121,9 @@ impl Means {
         self.running = true;
         self.pending.clear();
         self.since = at;
-        self.halves = Halves::new(at, FIRST_OF_MEANS);
-        self.canary = Ladder::new(FIRST_OF_MEANS);
-        self.stable = Ladder::new(FIRST_OF_MEANS);
-        self.total = [0.0; 5];
-        self.starts = Default::default();
+        self.starts = Starts::new(at);
+        self.latest = Scores::default();
+        self.tests = (margin, limit);
         self.raw = [0.0; 4];
     }
 
@@ -123,14 +152,9 @@ impl Means {
         if now.saturating_sub(self.since) + SLACK_NS < length_ns {
             return false;
         }
-        let (canary, stable) = (&mut self.canary, &mut self.stable);
-        let (total, starts) = (self.total, &mut self.starts);
-        self.halves.move_to(self.since, |level, adjacent| {
-            starts[level][1] = if adjacent { starts[level][0] } else { total };
-            starts[level][0] = total;
-            canary.turn(level, adjacent);
-            stable.turn(level, adjacent);
-        });
+        if self.running && self.starts.is_due(self.since, SPAN_NS) {
+            self.turn();
+        }
         self.since = now;
         if self.pending.is_empty() {
             return false;
@@ -151,6 +175,20 @@ impl Means {
         self.running
     }
 
+    /// A span begins with what comes from now on.
+    fn turn(&mut self) {
+        let mut starts = std::mem::replace(&mut self.starts, Starts::new(self.since));
+        starts.newest().take_in(&mut self.latest);
+        starts.turn(self.since, |spans| {
+            let sums = together(spans.iter().copied());
+            [Some(Against::Worse(self.tests.0)), self.tests.1.map(Against::Limit)].map(|against| {
+                let score = against.and_then(|against| self.score(&sums.canary, &sums.stable, against, true));
+                score.map_or(0.0, |score| mean::log_evidence(score.s, score.v, score.users))
+            })
+        });
+        self.starts = starts;
+    }
+
     fn count(&mut self, pending: &[(bool, u16, f32)], level: f64) {
         let (scale, mean) = if self.scaled { (1.0 / level, 1.0) } else { (1.0, level) };
         let (mut canary, mut stable, mut history) = (Vec::new(), Vec::new(), Vec::new());
@@ -169,17 +207,20 @@ impl Means {
             }
         }
         for (_, sums) in &canary {
-            add(&mut self.total[..3], sums);
+            add(&mut self.latest.total[..3], &sums.map(f64::from));
         }
         for (_, sums) in &stable {
-            add(&mut self.total[3..], sums);
+            add(&mut self.latest.total[3..], &sums.map(f64::from));
         }
-        self.canary.add(canary);
-        self.stable.add(stable);
+        self.latest.canary.append(canary);
+        self.latest.stable.append(stable);
+        if self.latest.canary.len().max(self.latest.stable.len()) >= MOST_LATEST {
+            self.starts.newest().take_in(&mut self.latest);
+        }
         self.history.add(&history);
     }
 
-    /// What its windows say against a margin, but those that cannot bring the sum within `slack` of passing; of the whole stage in
+    /// What its starts say against a margin, but those that cannot bring the sum within `slack` of passing; of the whole stage in
     /// any case, where it is to be `shown`.
     pub(super) fn margin(&self, now: u64, bars: &Bars, margin: Margin, slack: f64, shown: bool) -> Together {
         self.read_all(now, bars, Against::Worse(margin), slack, shown)
@@ -191,59 +232,62 @@ impl Means {
     }
 
     fn read_all(&self, now: u64, bars: &Bars, against: Against, slack: f64, shown: bool) -> Together {
-        let mut together = Together::default();
-        let slack = slack + f64::ln(self.spans().count().max(1) as f64);
-        for span in self.spans() {
-            if ((shown && span == Span::Whole) || self.may_pass(span, bars, against, slack))
-                && let Some(reading) = self.read(span, now, bars, against)
-            {
-                together.add(reading);
+        let mut all = Together::default();
+        if !self.running {
+            return all;
+        }
+        let starts = self.starts.len();
+        let slack = slack + f64::ln(starts as f64);
+        let mut total = self.latest.total;
+        let matters = self.starts.back().enumerate().map(|(i, span)| {
+            add(&mut total, &span.part.total);
+            (shown && i + 1 == starts) || self.most(&total, against) + slack > bars.of(span.share)
+        });
+        let matters: Vec<bool> = matters.collect();
+        let Some(oldest) = matters.iter().rposition(|matters| *matters) else { return all };
+        let mut sums = Scores { canary: self.latest.canary.summed(), stable: self.latest.stable.summed(), total };
+        for (span, matters) in self.starts.back().zip(matters).take(oldest + 1) {
+            sums.add(&span.part);
+            if matters && let Some(score) = self.score(&sums.canary, &sums.stable, against, true) {
+                all.add(Reading {
+                    evidence: mean::log_evidence(score.s, score.v, score.users),
+                    bar: bars.of(span.share),
+                    seconds: now.saturating_sub(span.since) as f64 / 1e9,
+                    design_effect: 1.0,
+                    canary_rate: self.values().1.unwrap_or(0.0),
+                });
             }
         }
-        together
+        all
     }
 
-    /// Whether the sums of a window leave it possible that its evidence comes within `slack` of its bar: log e ≤ S²/2ρ + ln 2 whatever the
-    /// variance, and leaving out the loudest slot takes its positive share off, or a part of stable's sum. It spares the
-    /// slots, nearly always.
-    fn may_pass(&self, span: Span, bars: &Bars, against: Against, slack: f64) -> bool {
-        let start = match span {
-            Span::Whole => [0.0; 5],
-            Span::Window { level, before } => self.starts[level][usize::from(before)],
-        };
-        let [n, off, level, n_s, off_s] = std::array::from_fn(|i| self.total[i] - start[i]);
-        let canary = self.value(against, n, off, level).max(0.0);
+    /// The most evidence that sums of all slots leave possible: log e ≤ S²/2ρ + ln 2 whatever the variance, and leaving out the
+    /// loudest slot takes its positive share off, or a part of stable's sum. It spares the slots, nearly always.
+    fn most(&self, [n, off, level, n_s, off_s]: &[f64; 5], against: Against) -> f64 {
+        let canary = self.value(against, *n, *off, *level).max(0.0);
         let stable = if matches!(against, Against::Limit(_)) { 0.0 } else { n / n_s.max(1.0) * off_s.abs() };
         let most = canary + 2.0 * stable;
-        most * most / (2.0 * mean::RHO) + std::f64::consts::LN_2 + slack > bars.of(span, &self.halves)
+        most * most / (2.0 * mean::RHO) + std::f64::consts::LN_2
     }
 
-    fn spans(&self) -> impl Iterator<Item = Span> {
-        self.halves.open().filter(|_| self.running)
-    }
-
-    fn read(&self, span: Span, now: u64, bars: &Bars, against: Against) -> Option<Reading> {
-        let (canary, stable) = (self.canary.sum(span), self.stable.sum(span));
-        let score = self.score(&canary, &stable, against, true)?;
-        Some(Reading {
-            evidence: mean::log_evidence(score.s, score.v, score.users),
-            bar: bars.of(span, &self.halves),
-            seconds: now.saturating_sub(self.halves.start(span)) as f64 / 1e9,
-            design_effect: 1.0,
-            canary_rate: self.values().1.unwrap_or(0.0),
-        })
+    /// Sums of the whole stage.
+    fn whole(&self) -> Scores {
+        let mut whole = together(self.starts.back());
+        whole.canary.merge(&self.latest.canary);
+        whole.stable.merge(&self.latest.stable);
+        whole
     }
 
     /// Proof over the whole stage that the canary is better than the rollback margin.
     pub(super) fn proof(&self, margin: Margin) -> Option<f64> {
-        let (canary, stable) = (self.canary.sum(Span::Whole), self.stable.sum(Span::Whole));
+        let Scores { canary, stable, .. } = self.whole();
         let score = self.score(&canary, &stable, Against::Better(margin), true)?;
         Some(mean::log_evidence(score.s, score.v, score.users))
     }
 
     /// How many times the scores so far a proof is expected to need, were the canary equal.
     pub(super) fn times_needed(&self, margin: Margin, bar: f64) -> Option<f64> {
-        let (canary, stable) = (self.canary.sum(Span::Whole), self.stable.sum(Span::Whole));
+        let Scores { canary, stable, .. } = self.whole();
         let score = self.score(&canary, &stable, Against::Better(margin), true)?;
         let gain = match margin {
             Margin::Relative(ratio) => {
@@ -271,7 +315,7 @@ impl Means {
     /// The difference of the means (canary less what its users were expected to score, in the margin's direction: positive is
     /// worse) and its standard error, and the level, all as the sums have them.
     pub(super) fn estimate(&self) -> Option<(f64, f64, f64)> {
-        let (canary, stable) = (self.canary.sum(Span::Whole), self.stable.sum(Span::Whole));
+        let Scores { canary, stable, .. } = self.whole();
         let score = self.score(&canary, &stable, Against::Worse(Margin::Absolute(0.0)), false)?;
         let level: f64 = canary.iter().map(|cell| f64::from(cell.1[2])).sum();
         Some((score.s / score.n, score.v.sqrt() / score.n, level / score.n))
@@ -280,7 +324,7 @@ impl Means {
     /// An always-valid 95 % interval of the difference, canary less stable.
     pub(super) fn interval(&self) -> Option<[f64; 2]> {
         let (difference, error, _) = self.estimate()?;
-        let n = self.canary.sum(Span::Whole).iter().map(|cell| f64::from(cell.1[0])).sum::<f64>();
+        let n = self.whole().canary.iter().map(|cell| f64::from(cell.1[0])).sum::<f64>();
         let half = mean::half_width((error * n).powi(2), mean::RHO, 0.05) / n;
         let signed = difference / self.sign();
         Some([(signed - half) / self.scale(), (signed + half) / self.scale()])
@@ -305,7 +349,8 @@ impl Means {
     }
 
     pub(super) fn users(&self) -> usize {
-        self.canary.touched()
+        let parts = self.starts.back().map(|span| &span.part.canary);
+        cluster::touched(parts.chain([&self.latest.canary]))
     }
 
     /// +1 where more is worse.
@@ -339,7 +384,7 @@ impl Means {
         self.sign_of(against) * beyond
     }
 
-    /// S and V of a window; the slot that speaks loudest for what is tested is left out.
+    /// S and V of some sums; the slot that speaks loudest for what is tested is left out.
     fn score(&self, canary: &Slots<3>, stable: &Slots<2>, against: Against, drop: bool) -> Option<Score> {
         let alone = matches!(against, Against::Limit(_));
         let sign = self.sign_of(against);
@@ -388,9 +433,17 @@ impl Means {
     }
 }
 
-fn add<const N: usize>(sums: &mut [f64], more: &[f32; N]) {
+/// What these spans sum up to.
+fn together<'a>(spans: impl Iterator<Item = &'a Span<Scores>>) -> Scores {
+    spans.fold(Scores::default(), |mut sums, span| {
+        sums.add(&span.part);
+        sums
+    })
+}
+
+fn add(sums: &mut [f64], more: &[f64]) {
     for (sum, more) in sums.iter_mut().zip(more) {
-        *sum += f64::from(*more);
+        *sum += more;
     }
 }
 

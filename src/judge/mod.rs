@@ -24,12 +24,13 @@ mod reading;
 pub mod replay;
 mod report;
 pub mod show;
+mod starts;
+mod starts;
 mod strata;
 pub mod trace;
 mod trace_write;
 mod users;
 mod verdict;
-mod window;
 mod worst;
 
 pub use breaker::{Breaker, Tripped};

@@ -1,20 +1,20 @@
-//! What a window of a test says, and what several say together.
+//! What a test says since one of its starts, and what several say together: its starts, the tests of a rule, the rules.
 //!
-//! The bars are those of a union bound: window j may spend α·w_j, and its bar is −ln(α·w_j). The e-values of the windows may as well
+//! The bars are those of a union bound: start j may spend α·w_j, and its bar is −ln(α·w_j). The e-values of the starts may as well
 //! be added with these weights: Σ w_j e_j is an e-value too (Vovk and Wang 2021, "E-values: calibration, combination and
 //! applications", section 3: the arithmetic mean needs no independence), it passes 1/α where Σ exp(log e_j − bar_j) passes 1, and that
-//! is so wherever one window passes its own bar, and sooner where several agree. Windows that have not begun are worth 1 each
+//! is so wherever one passes its own bar, and sooner where several agree. Starts that are still to come are worth 1 each
 //! and are left out, as are those that have ended: both only lower the sum.
 
-/// What a window says.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What a test says since a start.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Reading {
     /// Log e-value, worst user out, divided by the design effect.
     pub(super) evidence: f64,
     pub(super) bar: f64,
     pub(super) seconds: f64,
     pub(super) design_effect: f64,
-    /// The canary's share of bad events in the window.
+    /// The canary's share of bad events since then.
     pub(super) canary_rate: f64,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Together {
     sum: f64,
 }
 
-/// A window that is further below its bar than this adds less than a fiftieth of what is needed.
+/// What is further below its bar than this adds less than a fiftieth of what is needed.
 pub(super) const NEGLIGIBLE: f64 = 4.0;
 
 impl Together {
@@ -44,12 +44,6 @@ impl Together {
         if self.nearest.is_none_or(|nearest| reading.headroom() >= nearest.headroom()) {
             self.nearest = Some(reading);
         }
-    }
-
-    /// Whether a window with this headroom at most is neither the nearest to its bar nor adds anything that matters: leaving it out
-    /// lowers the sum.
-    pub(super) fn is_negligible(&self, headroom: f64) -> bool {
-        headroom < -NEGLIGIBLE && self.nearest.is_some_and(|nearest| headroom < nearest.headroom())
     }
 
     /// The reading nearest to its bar, with the evidence of all of them: beyond that bar where the sum passes.
@@ -69,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_that_agree_pass_together_before_one_does_alone() {
+    fn starts_that_agree_pass_together_before_one_does_alone() {
         let mut together = Together::default();
         assert_eq!(together.told(), None);
         together.add(reading(7.0, 7.6));

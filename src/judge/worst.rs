@@ -47,7 +47,7 @@ pub(super) fn loudest(sums: &Sums, i: usize, terms: Terms, slots: &Slots<2>, off
     most
 }
 
-/// Mean log ratio of a bad and of a good event of the canary over a window.
+/// Mean log ratio of a bad and of a good event of the canary.
 pub(super) fn means(sums: &Sums, i: usize) -> (f64, f64) {
     let good = sums.n_c - sums.k_c;
     (if sums.k_c > 0.0 { sums.bad[i] / sums.k_c } else { 0.0 }, if good > 0.0 { sums.good[i] / good } else { 0.0 })
@@ -83,7 +83,7 @@ mod tests {
         history.freeze(10_001_000_000_000)
     }
 
-    /// Sums of a window in which the canary's users had these events, `alternative` against `null`.
+    /// Sums of a time in which the canary's users had these events, `alternative` against `null`.
     fn sums(slots: &Slots<2>, offsets: &Offsets, [alternative, null]: [f64; 2]) -> Sums {
         let mut sums = Sums::default();
         for (slot, [n, k]) in slots.iter() {

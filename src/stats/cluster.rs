@@ -95,10 +95,27 @@ impl<const N: usize> Slots<N> {
         other.cells.clear();
     }
 
+    /// The sums of a mere list.
+    #[must_use]
+    pub fn summed(&self) -> Self {
+        let mut sum = Self::default();
+        sum.merge(self);
+        sum
+    }
+
     /// Puts events at the end without sorting or summing them: only good for being merged into another later.
     pub fn append(&mut self, events: impl IntoIterator<Item = (u16, [f32; N])>) {
         self.cells.extend(events);
     }
+}
+
+/// How many slots were touched in any of these.
+pub fn touched<'a, const N: usize>(parts: impl Iterator<Item = &'a Slots<N>>) -> usize {
+    let mut seen = [0u64; SLOTS / 64];
+    for (slot, _) in parts.flat_map(Slots::iter) {
+        seen[usize::from(slot / 64) % seen.len()] |= 1 << (slot % 64);
+    }
+    seen.iter().map(|slots| slots.count_ones() as usize).sum()
 }
 
 /// How many cells lie before `slot`: doubling steps, then halving ones (Bentley and Yao 1976), for it is mostly near.
