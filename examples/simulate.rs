@@ -343,7 +343,7 @@ fn plan(options: &Options) {
     println!("| gate alone | foretold 80 % / 95 % | simulated | foretold over simulated |");
     println!("|---|---|---|---|");
     for case in CASES.into_iter().filter(|case| wanted(options, case.name)) {
-        let Some(row) = foretold::row(case, options.seed, stages, options.threads) else { continue };
+        let Some(row) = foretold::row(case, options.seed, 7, stages, options.threads) else { continue };
         let ([early, late], [soon, last]) = (row.foretold, row.simulated);
         println!(
             "| {}: {} | {early:.0} / {late:.0} | {soon:.0} / {last:.0} | {:.2} / {:.2} |",

@@ -50,8 +50,8 @@ fn divergences_shares_and_mixtures_are_those_of_scipy() {
     known("divergences", |of, _| near(proportion::divergence(of("a"), of("p")), of("value"), "KL"));
     known("costs", |of, _| near(proportion::share_cost(of("omega"), of("odds")), of("cost"), "cost"));
     known("mixes", |of, row| {
-        let logs: Vec<f64> = row["logs"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
-        near(proportion::log_mean_exp(&logs), of("value"), "mixture");
+        let list = |name: &str| row[name].as_array().unwrap().iter().filter_map(Value::as_f64).collect::<Vec<f64>>();
+        near(proportion::log_mix_exp(&list("logs"), &list("shares")), of("value"), "mixture");
     });
 }
 

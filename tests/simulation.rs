@@ -156,10 +156,12 @@ fn the_simulator_s_own_arithmetic_agrees_with_an_independent_script() {
 #[test]
 fn what_plan_foretells_is_what_the_judge_then_needs() {
     let case = CASES.into_iter().find(|case| case.name == "equal TTFT, p95").unwrap();
-    let row = foretold::row(case, 1, 30, 2).unwrap();
-    for (foretold, simulated) in row.foretold.into_iter().zip(row.simulated) {
+    let row = foretold::row(case, 1, 1, 30, 2).unwrap();
+    // Of 30 stages the slowest twentieth is known roughly; 400 are within 15 % (docs/evaluator.md).
+    for (i, most) in [1.15, 1.3].into_iter().enumerate() {
+        let (foretold, simulated) = (row.foretold[i], row.simulated[i]);
         let ratio = foretold / simulated;
-        assert!((0.85..1.15).contains(&ratio), "{}: foretold {foretold} s, simulated {simulated} s", case.name);
+        assert!((0.85..most).contains(&ratio), "{}: foretold {foretold} s, simulated {simulated} s", case.name);
     }
 }
 

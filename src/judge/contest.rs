@@ -16,10 +16,12 @@ use super::worst::{loudest, means};
 pub(super) const OMEGAS: [f64; 6] = [1.6, 2.5, 5.0, 15.0, 60.0, 400.0];
 /// Hard tests look for gross failures only.
 pub(super) const HARD_OMEGAS: [f64; 4] = [5.0, 15.0, 60.0, 400.0];
+/// Shares of the bet on each of these.
+pub(super) const HARD_BETS: [f64; 4] = [0.25; 4];
 const MOST_OMEGAS: usize = 7;
 /// Shares of the bet on each alternative, the mild one first: a small effect takes long to show, so what its share costs in time is
-/// most. Gross ones show at once, and have the hard tests besides, which bet on all alike.
-const BETS: [f64; MOST_OMEGAS] = [0.2, 0.2, 0.2, 0.15, 0.1, 0.08, 0.07];
+/// most. Gross ones show at once, and have the hard tests besides.
+pub(super) const BETS: [f64; MOST_OMEGAS] = [0.2, 0.2, 0.2, 0.15, 0.1, 0.08, 0.07];
 /// Strata without canary traffic are joined up to this long.
 const JOINED_NS: u64 = 5_000_000_000;
 /// A block for the design effect: long enough to hold several exposures of one user.
@@ -251,11 +253,11 @@ impl Contest {
             return;
         }
         self.settle();
-        let terms = self.terms;
+        let bets = bets(self.terms);
         self.starts.turn(since, |spans| {
             let mut logs = [0.0; MOST_OMEGAS];
             spans.iter().for_each(|span| add(&mut logs, &span.part.sums.log));
-            [mixed(terms, logs)]
+            [proportion::log_mix_exp(&logs, bets)]
         });
     }
 
@@ -272,14 +274,16 @@ impl Contest {
 
     fn counted(&self, canary: Side, stable: Side, odds: f64) -> Sums {
         let (rho_c, rho_s) = (canary.rho(), stable.rho());
-        let mut total = Sums::default();
-        total.n_c = canary.n;
-        total.k_c = canary.k;
-        total.n_s = stable.n;
-        total.k_s = stable.k;
-        total.rho_c = canary.n * rho_c;
-        total.far_c = canary.n * canary.far();
-        total.rho_s = stable.n * rho_s;
+        let mut total = Sums {
+            n_c: canary.n,
+            k_c: canary.k,
+            n_s: stable.n,
+            k_s: stable.k,
+            rho_c: canary.n * rho_c,
+            far_c: canary.n * canary.far(),
+            rho_s: stable.n * rho_s,
+            ..Sums::default()
+        };
         if let Terms::Worse { hard: true, .. } = self.terms
             && canary.k + stable.k > 0.0
         {
@@ -376,7 +380,7 @@ impl Contest {
         if !self.running {
             return false;
         }
-        let omegas = alternatives(self.terms);
+        let omegas = bets(self.terms).len();
         let (mut best, mut logs) = (f64::NEG_INFINITY, [0.0; MOST_OMEGAS]);
         for span in self.starts.back() {
             add(&mut logs, &span.part.sums.log);
@@ -391,7 +395,7 @@ impl Contest {
         let mut logs = [0.0; MOST_OMEGAS];
         let bound = |span: &Span<Counted>| {
             add(&mut logs, &span.part.sums.log);
-            mixed(self.terms, logs.map(|log| log.max(0.0))) + ROUNDING - bars.of(span.share)
+            proportion::log_mix_exp(&logs.map(|log| log.max(0.0)), bets(self.terms)) + ROUNDING - bars.of(span.share)
         };
         self.starts.back().map(bound).collect()
     }
@@ -432,7 +436,7 @@ impl Contest {
             let design_effect = self.design_effect();
             let logs = self.total.log.map(|log| log / design_effect);
             together.add(Reading {
-                evidence: mixed(self.terms, logs),
+                evidence: proportion::log_mix_exp(&logs, bets(self.terms)),
                 bar: bars.whole,
                 seconds: now.saturating_sub(self.starts.began()) as f64 / 1e9,
                 design_effect,
@@ -476,7 +480,8 @@ impl Contest {
             return self.hard(sums, slots, design_effect, offsets);
         }
         let out = |i| (sums.log[i] - loudest(sums, i, self.terms, slots, offsets, f32::INFINITY)) / design_effect;
-        mixed(self.terms, std::array::from_fn(out))
+        let logs: [f64; MOST_OMEGAS] = std::array::from_fn(out);
+        proportion::log_mix_exp(&logs, bets(self.terms))
     }
 
     /// The same for a hard test, with what a slot has beyond two bad events lifted out, and its two guards.
@@ -498,27 +503,17 @@ impl Contest {
             (sums.log[i] - excess * means(sums, i).0 - worst) / design_effect
         };
         let logs: [f64; HARD_OMEGAS.len()] = std::array::from_fn(out);
-        proportion::log_mean_exp(&logs)
+        proportion::log_mix_exp(&logs, &HARD_BETS)
     }
 }
 
-fn alternatives(terms: Terms) -> usize {
+/// The share of the bet on each alternative of a test.
+fn bets(terms: Terms) -> &'static [f64] {
     match terms {
-        Terms::Worse { hard: true, .. } => HARD_OMEGAS.len(),
-        Terms::Better { .. } => 1,
-        _ => MOST_OMEGAS,
+        Terms::Worse { hard: true, .. } => &HARD_BETS,
+        Terms::Better { .. } => &[1.0],
+        _ => &BETS,
     }
-}
-
-/// Log of the mean e-value over the alternatives, each with its share of the bet.
-fn mixed(terms: Terms, mut logs: [f64; MOST_OMEGAS]) -> f64 {
-    let alternatives = alternatives(terms);
-    if alternatives == MOST_OMEGAS {
-        for (log, bet) in logs.iter_mut().zip(BETS) {
-            *log += (bet * MOST_OMEGAS as f64).ln();
-        }
-    }
-    proportion::log_mean_exp(&logs[..alternatives])
 }
 
 fn add(sums: &mut [f64; MOST_OMEGAS], more: &[f64; MOST_OMEGAS]) {

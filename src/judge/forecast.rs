@@ -12,7 +12,7 @@ use crate::stats::sketch::Sketch;
 use crate::stats::{mean, proportion};
 
 use super::case::{MILD, rate_boundary};
-use super::contest::{Boundary, HARD_OMEGAS, OMEGAS};
+use super::contest::{BETS, Boundary, HARD_BETS, HARD_OMEGAS, OMEGAS};
 use super::court::Judge;
 use super::policy::{Direction, Margin, Metric, Policy, Rule, Stat};
 use super::starts::Bars;
@@ -198,10 +198,10 @@ fn rate(rule: &Rule, p: f64, bars: [f64; 2]) -> [Question; 2] {
     let (null, worse) = (rate_boundary(rule, rule.promote), rate_boundary(rule, rule.rollback));
     let (edge, far) = (null.at(p), worse.at(p));
     let alternatives = if rule.hard {
-        HARD_OMEGAS.map(|omega| proportion::by_odds(edge, omega)).to_vec()
+        HARD_OMEGAS.map(|omega| proportion::by_odds(edge, omega)).into_iter().zip(HARD_BETS).collect()
     } else {
         let mild = proportion::by_odds(edge, MILD).min(far);
-        std::iter::once(mild).chain(OMEGAS.map(|omega| proportion::by_odds(edge, omega))).collect()
+        std::iter::once(mild).chain(OMEGAS.map(|omega| proportion::by_odds(edge, omega))).zip(BETS).collect()
     };
     let ask = |canary, Boundary { times, plus }, alternatives, bar| Question {
         stable: p,
@@ -211,7 +211,7 @@ fn rate(rule: &Rule, p: f64, bars: [f64; 2]) -> [Question; 2] {
         alternatives,
         bar,
     };
-    [ask(far, null, alternatives, bars[0]), ask(p, worse, vec![p], bars[1])]
+    [ask(far, null, alternatives, bars[0]), ask(p, worse, vec![(p, 1.0)], bars[1])]
 }
 
 /// The same of a quantile rule: shares beyond a limit. None where an absolute margin meets values of unknown level.
@@ -240,17 +240,17 @@ fn share(rule: &Rule, q: f64, found: &Found, bars: [f64; 2]) -> Option<[Question
     let (promote, rollback) = (ratio(rule.promote)?, ratio(rule.rollback)?);
     let worse = beyond(promote / rollback)?;
     let odds = |p: f64| p / (1.0 - p);
-    let omegas: Vec<f64> = if rule.hard {
-        HARD_OMEGAS.to_vec()
+    let omegas: Vec<(f64, f64)> = if rule.hard {
+        HARD_OMEGAS.into_iter().zip(HARD_BETS).collect()
     } else {
         let mild = (odds(worse.clamp(1e-6, 0.999)) / odds(p)).clamp(1.05, 1.25);
-        std::iter::once(mild).chain(OMEGAS).collect()
+        std::iter::once(mild).chain(OMEGAS).zip(BETS).collect()
     };
     let kept = beyond(rollback)?;
     let ask = |canary, alternatives, bar| Question { stable: p, canary, times: 1.0, plus: 0.0, alternatives, bar };
     Some([
-        ask(worse, omegas.iter().map(|omega| proportion::by_odds(p, *omega)).collect(), bars[0]),
-        ask(kept, vec![p * (kept / p).clamp(0.01, 0.9)], bars[1]),
+        ask(worse, omegas.iter().map(|(omega, bet)| (proportion::by_odds(p, *omega), *bet)).collect(), bars[0]),
+        ask(kept, vec![(p * (kept / p).clamp(0.01, 0.9), 1.0)], bars[1]),
     ])
 }
 

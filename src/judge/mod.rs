@@ -25,7 +25,6 @@ pub mod replay;
 mod report;
 pub mod show;
 mod starts;
-mod starts;
 mod strata;
 pub mod trace;
 mod trace_write;

@@ -57,8 +57,8 @@ pub struct Question {
     pub times: f64,
     /// See `times`.
     pub plus: f64,
-    /// What the canary's share is under each alternative of the test; their mean is the evidence.
-    pub alternatives: Vec<f64>,
+    /// What the canary's share is under each alternative of the test, and that alternative's share of the bet.
+    pub alternatives: Vec<(f64, f64)>,
     /// Log evidence that is needed.
     pub bar: f64,
 }
@@ -162,7 +162,7 @@ fn poisson(mean: f64) -> impl Iterator<Item = (f64, f64)> {
 #[must_use]
 pub fn seconds(traffic: Traffic, question: &Question, ticks: Ticks, power: f64) -> Option<f64> {
     let tells: Vec<Tells> =
-        question.alternatives.iter().map(|a| Tells::of(traffic, question, *a, ticks.then_s)).collect();
+        question.alternatives.iter().map(|(a, _)| Tells::of(traffic, question, *a, ticks.then_s)).collect();
     let late: Vec<Walk> = tells.iter().map(|tells| tells.walk(question.canary)).collect();
     let best = (0..late.len()).max_by(|a, b| late[*a].drift.total_cmp(&late[*b].drift))?;
     let ahead = late[best].drift;
@@ -178,14 +178,18 @@ pub fn seconds(traffic: Traffic, question: &Question, ticks: Ticks, power: f64) 
         if traffic.measured { cluster::design_effect(effect(t) * variance, variance) } else { effect(t) }
     };
     // Where the mean of all alternatives passes the bar, the best one stands here.
+    let bets: Vec<f64> = question.alternatives.iter().map(|(_, bet)| *bet).collect();
     let mixed = |t: f64| {
         let logs: Vec<f64> = late.iter().map(|walk| walk.drift * t).collect();
-        proportion::log_mean_exp(&logs)
+        proportion::log_mix_exp(&logs, &bets)
     };
     let alone = bisect(question.bar / ahead * 1e-3, |t| mixed(t) > question.bar)? * ahead;
     // The walks of arms with more and less luck: each as likely as the other.
-    let first = Tells::of(traffic, question, question.alternatives[best], ticks.first_s);
+    let first = Tells::of(traffic, question, question.alternatives[best].0, ticks.first_s);
     let walks: Vec<[Walk; 2]> = lucks(traffic, question).map(|p| [first.walk(p), tells[best].walk(p)]).collect();
+    // Where the heaviest brings less than he should, another is the worst who brings about as much: E max(X, E X) = E X + 0.4 σ of a
+    // normal X. That fits a proof, since nobody can do better than never to fail; failures of one user that accuse have no such end.
+    let luck = if tells[best].a < 0.0 { 0.4 } else { 1.0 };
     // What users' luck does not explain is as of independent exposures.
     let spread = if traffic.likeness > 0.0 { 1.0 } else { traffic.design_effect.max(1.0) };
     let chance_of = |[early, late]: &[Walk; 2], t: f64| {
@@ -198,7 +202,7 @@ pub fn seconds(traffic: Traffic, question: &Question, ticks: Ticks, power: f64) 
         // Evidence is looked at after each stratum and has gone past its bar by then: 0.583 σ on average (Siegmund 1985).
         let step = if t > ticks.first_for_s { ticks.then_s } else { ticks.first_s };
         let bar = alone * divisor(t)
-            + lifted(traffic, drift.min(2.0 * alone), variance)
+            + lifted(traffic, drift.min(2.0 * alone), variance, luck)
             + 0.583 * (variance / t * step).sqrt();
         passed(t, bar * t / drift, bar * bar / (variance / t))
     };
@@ -218,12 +222,13 @@ fn lucks(traffic: Traffic, question: &Question) -> impl Iterator<Item = f64> {
     })
 }
 
-/// The evidence that leaves with the worst user: what the heaviest brings, or the luckiest of all.
-fn lifted(traffic: Traffic, evidence: f64, variance: f64) -> f64 {
+/// The evidence that leaves with the worst user: what the heaviest brings, or the luckiest of all; `luck` of the heaviest in standard
+/// deviations.
+fn lifted(traffic: Traffic, evidence: f64, variance: f64, luck_of_heaviest: f64) -> f64 {
     let of = |share: f64, luck: f64| share * evidence + luck * (share * variance).sqrt();
     let users = traffic.users.max(1.0);
     let luck = (2.0 * users.ln()).sqrt();
-    of(1.0 / users, luck).max(of(traffic.heaviest.clamp(0.0, 1.0), 1.0))
+    of(1.0 / users, luck).max(of(traffic.heaviest.clamp(0.0, 1.0), luck_of_heaviest))
 }
 
 /// The least time, seconds, at which `is` holds and stays so: looked for from about `from` on.
@@ -357,8 +362,9 @@ mod tests {
         let mut all: Vec<f64> = (0..600)
             .map(|_| {
                 let mut logs = vec![0.0; question.alternatives.len()];
+                let bets: Vec<f64> = question.alternatives.iter().map(|(_, bet)| *bet).collect();
                 let mut second = 0.0;
-                while proportion::log_mean_exp(&logs) <= question.bar {
+                while proportion::log_mix_exp(&logs, &bets) <= question.bar {
                     second += 1.0;
                     let counts = [traffic.canary, traffic.stable].map(|mean| count(&mut state, mean));
                     let [n_c, n_s] = counts.map(f64::from);
@@ -370,7 +376,7 @@ mod tests {
                     }
                     let share = n_c / (n_c + n_s);
                     let line = Line { stable: 1.0, canary: question.times, delta: question.plus, share };
-                    for (log, alternative) in logs.iter_mut().zip(&question.alternatives) {
+                    for (log, (alternative, _)) in logs.iter_mut().zip(&question.alternatives) {
                         let pair = Pair { stable: question.stable, canary: *alternative };
                         let w = Weights::new(pair, proportion::nearest_null(pair, line));
                         *log += k_c * w.canary_bad
@@ -393,7 +399,7 @@ mod tests {
             canary,
             times,
             plus,
-            alternatives: alternatives.to_vec(),
+            alternatives: alternatives.iter().map(|p| (*p, 1.0 / alternatives.len() as f64)).collect(),
             bar,
         };
         let questions = [
@@ -420,7 +426,7 @@ mod tests {
     #[test]
     fn what_lies_on_the_null_s_side_is_never_proven_and_less_traffic_takes_longer() {
         let question =
-            Question { stable: 0.01, canary: 0.01, times: 1.0, plus: 0.005, alternatives: vec![0.01], bar: 3.0 };
+            Question { stable: 0.01, canary: 0.01, times: 1.0, plus: 0.005, alternatives: vec![(0.01, 1.0)], bar: 3.0 };
         let ask = |traffic, question: &Question| seconds(traffic, question, TICKS, 0.8);
         assert_eq!(ask(TRAFFIC, &Question { canary: 0.015, ..question.clone() }), None);
         let plain = ask(TRAFFIC, &question).unwrap();

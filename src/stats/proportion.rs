@@ -142,15 +142,16 @@ pub fn share_cost(omega: f64, odds: f64) -> f64 {
     if odds.is_finite() { (omega * odds).ln_1p() - odds.ln_1p() } else { omega.ln() }
 }
 
-/// ln of the mean of e^x over `logs`: the e-value of a mixture with equal weights.
+/// ln Σ share·e^log: the e-value of a mixture. The shares sum to 1; logs beyond them do not count.
 #[must_use]
-pub fn log_mean_exp(logs: &[f64]) -> f64 {
+pub fn log_mix_exp(logs: &[f64], shares: &[f64]) -> f64 {
+    let logs = &logs[..shares.len().min(logs.len())];
     let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if !most.is_finite() {
         return most;
     }
-    let sum: f64 = logs.iter().map(|log| (log - most).exp()).sum();
-    most + (sum / logs.len() as f64).ln()
+    let sum: f64 = logs.iter().zip(shares).map(|(log, share)| share * (log - most).exp()).sum();
+    most + sum.ln()
 }
 
 #[cfg(test)]
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_mixture_lies_between_its_parts() {
-        assert!((log_mean_exp(&[0.0, 0.0]) - 0.0).abs() < 1e-12);
-        assert!((log_mean_exp(&[1_000.0, 0.0]) - (1_000.0 - 2f64.ln())).abs() < 1e-9);
+        assert!((log_mix_exp(&[0.0, 0.0], &[0.3, 0.7]) - 0.0).abs() < 1e-12);
+        assert!((log_mix_exp(&[1_000.0, 0.0, 2_000.0], &[0.5, 0.5]) - (1_000.0 - 2f64.ln())).abs() < 1e-9);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serin::judge::forecast::{Assumed, Found, Habit, forecast, is_proof};
+use serin::judge::forecast::{Assumed, Habit, forecast, is_proof};
 use serin::judge::{Judge, Policy, Rule, Stage};
 use serin::names::Mono;
 
@@ -12,6 +12,10 @@ use super::harm::Harm;
 use super::kinds::{STEADY, Traffic};
 use super::run::{Trial, many};
 use super::traffic::{Times, World};
+
+/// Stable alone before a stage, and for how long it is watched for what users are like: seconds.
+const HISTORY_S: f64 = 300.0;
+const ALIKE_S: f64 = 7_200.0;
 
 /// One comparison.
 #[derive(Clone, Copy, Debug)]
@@ -132,8 +136,8 @@ fn shares(traffic: Traffic) -> (f64, f64) {
     (sum * sum / squares, heaviest)
 }
 
-/// Runs one comparison.
-pub fn row(case: Case, seed: u64, stages: usize, threads: usize) -> Option<Row> {
+/// Runs one comparison; `populations`: forecast from so many traces, each of other users, of which the median counts.
+pub fn row(case: Case, seed: u64, populations: u64, stages: usize, threads: usize) -> Option<Row> {
     let mut rule = Rule::gate(case.gate)?;
     if let Some([promote, rollback]) = case.margins {
         let margin = |of: serin::judge::Margin, by: f64| match of {
@@ -143,12 +147,6 @@ pub fn row(case: Case, seed: u64, stages: usize, threads: usize) -> Option<Row> 
         (rule.promote, rule.rollback) = (margin(rule.promote, promote), margin(rule.rollback, rollback));
     }
     let traffic = case.traffic;
-    let (seen, found) = match case.gate {
-        "error_rate" => (1.0, Found::Bad(traffic.errors)),
-        // Within a user 0.5, between users what their speeds differ by.
-        "ttft_p95" => (1.0, Found::Spread(0.5f64.hypot(traffic.speed_spread))),
-        _ => (traffic.scored, Found::Scores { level: 0.8, deviation: 0.12 }),
-    };
     let mut policy = Policy { rules: vec![rule], min_requests: 0, min_users: 0.0, ..Policy::default() };
     policy.min_stage = Duration::ZERO;
     let (users, heaviest) = shares(traffic);
@@ -160,51 +158,64 @@ pub fn row(case: Case, seed: u64, stages: usize, threads: usize) -> Option<Row> 
         design_effect: 1.1,
         answer_s: if case.gate == "quality_mean" { 40.0 } else { 4.0 },
     };
-    let foretold = forecast(&policy, Duration::from_secs(3_600), assumed, &[Habit { seen, found, likeness: None }]);
+    let policy = Arc::new(policy);
     let harmed = case.harm != Harm::NONE;
-    let foretold = foretold.first().map(|of| if harmed { of.rollback } else { of.promote })?;
+    let foretold = |seed: u64| {
+        let habits = habits(&policy, traffic, HISTORY_S, ALIKE_S, seed);
+        let of = forecast(&policy, Duration::from_secs(3_600), assumed, &habits).into_iter().next()?;
+        let [some, most] = if harmed { of.rollback } else { of.promote };
+        Some([some?, most?])
+    };
+    let foretold: Vec<[f64; 2]> = (seed..seed + populations).filter_map(foretold).collect();
+    let foretold = [0, 1].map(|i| {
+        let mut all: Vec<f64> = foretold.iter().map(|of| of[i]).collect();
+        all.sort_by(f64::total_cmp);
+        quantile(&all, 0.5)
+    });
     let trial = Trial {
         traffic,
         harm: case.harm,
-        history: 300.0,
+        history: HISTORY_S,
         onset: 0.0,
         length: case.length,
         rivals: false,
         told: None,
         until_verdict: true,
     };
-    let results = many(&Arc::new(policy), &trial, seed, stages, threads);
+    let results = many(&policy, &trial, seed, stages, threads);
     let mut times: Vec<f64> = results.iter().filter_map(|r| if harmed { r.rollback } else { r.pass }).collect();
     times.sort_by(f64::total_cmp);
     times.resize(stages, f64::INFINITY);
     let at = |power| quantile(&times, power);
-    Some(Row { foretold: [foretold[0]?, foretold[1]?], simulated: [at(0.8), at(0.95)] })
+    Some(Row { foretold, simulated: [at(0.8), at(0.95)] })
+}
+
+/// What stable alone is seen to do in `stage_s` of a stage after `history_s` before it, as `serin plan --trace` sees it.
+fn habits(policy: &Arc<Policy>, traffic: Traffic, history_s: f64, stage_s: f64, seed: u64) -> Vec<Habit> {
+    let times = Times { stage: f64::INFINITY, onset: f64::INFINITY };
+    let mut world = World::new(traffic, Harm::NONE, times, seed, 0);
+    let mut judge = Judge::new(Arc::clone(policy), Mono(0));
+    while world.now() < history_s + stage_s {
+        world.step().facts.iter().for_each(|fact| judge.observe(fact));
+        let at = Mono::from_seconds(world.now());
+        if world.now().fract() == 0.0 {
+            judge.tick(at);
+        }
+        if world.now() == history_s {
+            judge.enter_stage(Stage { weight: 0.01, residence: Duration::ZERO, samples: 0 }, at);
+        }
+    }
+    let (users, _) = shares(traffic);
+    let habits = judge.habits(traffic.rate * stage_s / users).into_iter().zip(&policy.rules);
+    habits.map(|(habit, rule)| habit.unwrap_or_else(|| Habit::assumed(rule))).collect()
 }
 
 /// What `plan` says of every rule of a policy at this traffic, as `serin plan --trace` would from twice `half_s` of stable
 /// alone: the time at which all gates of an equal canary are proven, with 90 % chance together, and the slowest of them.
 /// Infinite where one never is.
 pub fn proofs(policy: &Arc<Policy>, traffic: Traffic, half_s: f64, seed: u64) -> (f64, String) {
-    let times = Times { stage: f64::INFINITY, onset: f64::INFINITY };
-    let mut world = World::new(traffic, Harm::NONE, times, seed, 0);
-    let mut judge = Judge::new(Arc::clone(policy), Mono(0));
-    while world.now() < 2.0 * half_s {
-        world.step().facts.iter().for_each(|fact| judge.observe(fact));
-        let at = Mono::from_seconds(world.now());
-        if world.now().fract() == 0.0 {
-            judge.tick(at);
-        }
-        if world.now() == half_s {
-            judge.enter_stage(Stage { weight: 0.01, residence: Duration::ZERO, samples: 0 }, at);
-        }
-    }
     let (users, heaviest) = shares(traffic);
-    let habits: Vec<Habit> = judge
-        .habits(traffic.rate * half_s / users)
-        .into_iter()
-        .zip(&policy.rules)
-        .map(|(habit, rule)| habit.unwrap_or_else(|| Habit::assumed(rule)))
-        .collect();
+    let habits = habits(policy, traffic, half_s, half_s, seed);
     let assumed =
         Assumed { rps: traffic.rate, weight: traffic.weight, users, heaviest, design_effect: 1.1, answer_s: 5.0 };
     let foretold = forecast(policy, policy.min_stage, assumed, &habits);
