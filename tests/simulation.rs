@@ -8,7 +8,7 @@ mod sim;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serin::judge::{Judge, Policy};
+use serin::judge::{Judge, Policy, Rule};
 use sim::exact::{quantile, upper_bound};
 use sim::foretold::{self, CASES};
 use sim::harm::Harm;
@@ -151,6 +151,20 @@ fn the_simulator_s_own_arithmetic_agrees_with_an_independent_script() {
     }
     let (a, b) = ([1.0, 2.0, 2.0, 5.0, 7.0, 9.0], [0.5, 1.0, 2.0, 3.0, 3.0]);
     assert!((mann_whitney(&a, &b) - 1.2032536368703586).abs() < 1e-9, "{}", mann_whitney(&a, &b));
+}
+
+#[test]
+fn a_rule_that_is_there_twice_finds_a_fault_as_soon_as_once() {
+    let once = policy().rules.iter().find(|rule| &*rule.name == "latency-p50").unwrap().clone();
+    let again = Rule { name: "again".into(), ..once.clone() };
+    let traffic = Traffic { rate: 24.0, weight: 0.5, ..SAMPLE };
+    let trial = Trial { traffic, harm: Harm { latency: 1.5, ..Harm::NONE }, until_verdict: true, ..SHORT };
+    let found = |rules: Vec<Rule>| stage(&Arc::new(Policy { rules, ..(*policy()).clone() }), &trial, 3, 0, None);
+    let (alone, both) = (found(vec![once.clone()]), found(vec![once, again]));
+    assert!(alone.rollback.is_some_and(|delay| delay > 0.0), "{alone:?}");
+    assert_eq!(both.rollback, alone.rollback, "each has half of the budget, and their evidence is added up");
+    assert!(both.reason.contains("of its own, with latency-p50"), "{}", both.reason);
+    assert!(!alone.reason.contains("of its own"), "{}", alone.reason);
 }
 
 #[test]
