@@ -7,6 +7,7 @@
 #![expect(clippy::panic, reason = "a bench that cannot be set up fails by panicking")]
 #![expect(clippy::print_stdout, reason = "memory is a figure that criterion does not know")]
 
+use std::cell::{LazyCell, RefCell};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -181,8 +182,8 @@ fn evaluator(c: &mut Criterion) {
     memory();
     // Rollouts, and requests of each in a tick.
     for (rollouts, each) in [(1, 0), (1, 250), (10, 25), (100, 0), (100, 2), (100, 25)] {
-        let bench = Bench::lived(rollouts, each);
-        let bench = std::cell::RefCell::new(bench);
+        // Made when it is asked for: a profile of one figure holds nothing of the others.
+        let bench = LazyCell::new(|| RefCell::new(Bench::lived(rollouts, each)));
         group.bench_function(format!("tick_of_{rollouts}_with_{}_requests_a_second", rollouts * each * 4), |b| {
             b.iter_batched(
                 || bench.borrow_mut().traffic(each),

@@ -12,7 +12,8 @@ use super::means::Means;
 use super::policy::{Direction, Margin, Metric, Rule, Stat};
 use super::reading::{NEGLIGIBLE, Reading, Together};
 use super::starts::Bars;
-use super::users::{History, Offsets, Repeats};
+use super::table::{Column, Row};
+use super::users::{Expected, History, Offsets, Repeats};
 use super::verdict::Lack;
 
 /// Half-life of stable's histogram: follows the time of day, forgets an incident.
@@ -46,6 +47,8 @@ pub(super) struct Exposure {
     pub(super) drawn: bool,
     pub(super) user: u64,
     pub(super) slot: u16,
+    /// Where the user's offsets are.
+    pub(super) row: Row,
     /// When it became known.
     pub(super) known: u64,
     /// It arrived after the cut (and, for quantiles, the warm-up).
@@ -78,8 +81,10 @@ pub(super) struct Case {
     pub(super) promote: Option<Contest>,
     pub(super) limit: Option<Contest>,
     pub(super) means: Option<Means>,
-    history: History,
-    offsets: Offsets,
+    pub(super) history: History,
+    /// Of the stage, from what all rules share; not kept twice.
+    #[serde(skip)]
+    pub(super) offsets: Offsets,
     repeats: Repeats,
     sketch: Sketch,
     /// Stable's quantile at each of the last refreshes; NaN where there was none.
@@ -109,18 +114,27 @@ pub(super) struct Case {
     lack: Option<Lack>,
     /// Log evidence for not worse, when proof was last looked for.
     pub(super) proof: f64,
-    /// Of a mean, what people are shown beside it, as of then; not kept.
+    /// Of a mean, what is known since its evidence changed last; not kept.
     #[serde(skip)]
-    pub(super) mean: Option<MeanShown>,
+    pub(super) mean: Option<MeanKnown>,
 }
 
-/// What is dear to compute of a mean, and changes with its evidence alone.
+/// What is dear to compute of a mean, asked for at every picture and fold, and changed with its evidence alone.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MeanShown {
+pub(super) struct MeanKnown {
     /// [`Means::interval`].
     pub(super) interval: Option<[f64; 2]>,
     /// [`Means::times_needed`].
     pub(super) times: Option<f64>,
+    /// [`Means::proof`].
+    proof: Option<f64>,
+    /// [`Means::estimate`].
+    estimate: Option<(f64, f64, f64)>,
+    /// [`Means::margin`] and [`Means::limit`], as people are shown them.
+    margin: Together,
+    limit: Together,
+    /// [`Means::closed`].
+    closed: u64,
 }
 
 pub(super) fn rate_boundary(rule: &Rule, margin: Margin) -> Boundary {
@@ -231,9 +245,14 @@ impl Case {
         }
     }
 
+    /// What is expected of the users of stable's history.
+    pub(super) fn expected(&self, users: &[(u16, [f32; 3])]) -> Expected {
+        if self.means.is_some() { Means::expected(users) } else { self.history.expected(users) }
+    }
+
     /// Fresh evidence: offsets and alternatives are fixed from stable's history. `all`: the promotion test too.
-    pub(super) fn begin(&mut self, rule: &Rule, at: u64, all: bool) {
-        self.offsets = self.history.freeze(at);
+    pub(super) fn begin(&mut self, rule: &Rule, at: u64, all: bool, offsets: Offsets) {
+        self.offsets = offsets;
         self.fitted = false;
         let terms = self.terms(rule);
         let contests = [&mut self.soft, &mut self.twin, &mut self.promote, &mut self.limit];
@@ -322,7 +341,7 @@ impl Case {
     pub(super) fn rate(&mut self, exposure: Exposure, bad: bool, fault: bool) {
         let counted = bad && exposure.drawn && (!fault || self.repeats.counts(exposure.user, exposure.known));
         let Exposure { canary, slot, .. } = exposure;
-        let rho = self.offsets.both(slot);
+        let rho = self.offsets.at(exposure.row);
         if exposure.soft
             && canary
             && let Some(limit) = &mut self.limit
@@ -349,11 +368,11 @@ impl Case {
 
     /// One exposure of a quantile rule: a value that is known to be beyond its limit, or not.
     pub(super) fn beyond(&mut self, rule: &Rule, lane: Lane, exposure: Exposure, bad: bool) {
-        let Exposure { canary, slot, .. } = exposure;
+        let Exposure { canary, slot, row, .. } = exposure;
         match lane {
             Lane::Limit => {
                 if let Some(limit) = self.limit.as_mut().filter(|_| exposure.soft && canary) {
-                    limit.add(true, slot, bad, self.offsets.both(slot));
+                    limit.add(true, slot, bad, self.offsets.at(row));
                 }
             }
             _ if !exposure.drawn => {}
@@ -363,22 +382,40 @@ impl Case {
                 }
                 let repeat = rule.hard && bad && !self.repeats.counts(exposure.user, exposure.known);
                 if let Some(soft) = self.soft.as_mut().filter(|_| !repeat && (rule.hard || exposure.soft)) {
-                    soft.add(canary, slot, bad, self.offsets.both(slot));
+                    soft.add(canary, slot, bad, self.offsets.at(row));
                 }
             }
             Lane::Promote => {
                 if let Some(promote) = self.promote.as_mut().filter(|_| exposure.soft) {
-                    promote.add(canary, slot, bad, self.offsets.both(slot));
+                    promote.add(canary, slot, bad, self.offsets.at(row));
                 }
             }
         }
     }
 
+    /// Looks at a mean whose evidence may have changed. `bar`: of a proof.
+    pub(super) fn look(&mut self, rule: &Rule, now: u64, bars: &Bars, bar: f64) {
+        let Some(means) = &self.means else { return };
+        if self.mean.is_some_and(|known| known.closed == means.closed()) {
+            return;
+        }
+        let whole = means.whole();
+        let against = |limit| means.limit(now, bars, limit, NEGLIGIBLE, true);
+        self.mean = Some(MeanKnown {
+            interval: means.interval(&whole),
+            times: means.times_needed(&whole, rule.rollback, bar),
+            proof: means.proof(&whole, rule.rollback),
+            estimate: means.estimate(&whole),
+            margin: means.margin(now, bars, rule.promote, NEGLIGIBLE, true),
+            limit: rule.limit.map_or_else(Together::default, against),
+            closed: means.closed(),
+        });
+    }
+
     /// Closes what is due. `fast`: soon after a weight change.
-    pub(super) fn tick(&mut self, rule: &Rule, now: u64, fast: bool, odds: f64) {
+    pub(super) fn tick(&mut self, rule: &Rule, now: u64, fast: bool, odds: f64, history: Column<'_, 3>) {
         const QUARTER: u64 = 250_000_000;
         const SECOND: u64 = 1_000_000_000;
-        self.history.tick(now);
         self.repeats.tick(now);
         let hard = if fast { QUARTER } else { SECOND };
         let soft = match (rule.stat, fast) {
@@ -400,9 +437,9 @@ impl Case {
             }
         }
         if let Some(means) = &mut self.means
-            && means.tick(now, if fast { 5 * SECOND } else { 10 * SECOND })
+            && means.tick(now, if fast { 5 * SECOND } else { 10 * SECOND }, &self.offsets, history)
         {
-            (self.mean, changed) = (None, true);
+            changed = true;
         }
         self.changed |= changed;
         self.unproven |= changed;
@@ -431,9 +468,12 @@ impl Case {
             contests.for_each(|(test, contest)| add(test, contest.read_roughly(now, bars)));
         }
         if let Some(means) = &self.means {
-            add(Test::Soft, means.margin(now, bars, rule.promote, NEGLIGIBLE, !only_if_near));
+            let known = self.mean.filter(|_| !only_if_near);
+            let margin = || means.margin(now, bars, rule.promote, NEGLIGIBLE, !only_if_near);
+            add(Test::Soft, known.map_or_else(margin, |known| known.margin));
             if let Some(limit) = rule.limit {
-                add(Test::Limit, means.limit(now, bars, limit, NEGLIGIBLE, !only_if_near));
+                let limit = || means.limit(now, bars, limit, NEGLIGIBLE, !only_if_near);
+                add(Test::Limit, known.map_or_else(limit, |known| known.limit));
             }
         }
         Some((named?.0, all.told()?))
@@ -524,22 +564,20 @@ impl Case {
     }
 
     fn lack_of_mean(&mut self, rule: &Rule, bar: f64, elapsed_s: f64) -> Option<Lack> {
-        let means = self.means.as_ref()?;
+        let (Some(means), Some(known)) = (&self.means, self.mean) else { return Some(Lack::Data) };
         self.proof = 0.0;
-        let shown = MeanShown { interval: means.interval(), times: means.times_needed(rule.rollback, bar) };
-        self.mean = Some(shown);
         let (canary, stable) = means.counts();
         let fewest = canary.min(stable);
         if self.seen == 0 || fewest < crate::stats::mean::FEWEST {
             return Some(Lack::Scores { have: fewest as u64, need: crate::stats::mean::FEWEST as u64 });
         }
-        let have = means.proof(rule.rollback).unwrap_or(0.0);
+        let have = known.proof.unwrap_or(0.0);
         self.proof = have;
         if have <= bar {
-            let eta_s = shown.times.map(|times| ((times - 1.0) * elapsed_s).max(0.0));
+            let eta_s = known.times.map(|times| ((times - 1.0) * elapsed_s).max(0.0));
             return Some(Lack::Proof { have, need: bar, eta_s });
         }
-        let (difference, error, level) = means.estimate()?;
+        let (difference, error, level) = known.estimate?;
         let margin = match rule.promote {
             Margin::Absolute(by) => by.abs(),
             Margin::Relative(ratio) => (ratio - 1.0).abs() * level,

@@ -14,7 +14,7 @@ use super::facts::{End, Fact, Outcome};
 use super::flight::{Flight, Flights};
 use super::policy::{Comparator, Direction, Margin, Metric, Policy, Rule, Stat};
 use super::starts::Bars;
-use super::users;
+use super::users::{self, Users};
 use super::verdict::Verdict;
 
 /// u is taken anew this often.
@@ -85,8 +85,10 @@ pub(super) struct State {
     /// Decayed arrivals of canary and comparator since the cut.
     arrivals: [f64; 2],
     arrivals_at: u64,
+    /// What is known of stable's users.
+    users: Users,
     /// Answers of drawn canary units by slot, their sum and sum of squares.
-    users: BTreeMap<u16, u32>,
+    by_user: BTreeMap<u16, u32>,
     pub(super) answers: [f64; 2],
     /// Canary answers of this stage to what arrived in it: of drawn units, and of hand-picked ones.
     pub(super) arrived: [u64; 2],
@@ -98,6 +100,16 @@ pub(super) struct State {
     pub(super) folded: u64,
     pub(super) fresh: bool,
     pub(super) lacks: Vec<(Option<u16>, super::verdict::Lack)>,
+}
+
+impl State {
+    /// Gives each rule its part of the offsets, which are kept once for all. Returns whether they are of these rules.
+    pub(super) fn take_up_offsets(&mut self) -> bool {
+        for (i, case) in self.cases.iter_mut().enumerate() {
+            case.offsets = self.users.offsets(i);
+        }
+        self.users.is_of(self.cases.len())
+    }
 }
 
 impl Judge {
@@ -121,7 +133,8 @@ impl Judge {
             refreshed: at.0,
             arrivals: [0.0; 2],
             arrivals_at: at.0,
-            users: BTreeMap::new(),
+            users: Users::new(policy.rules.len()),
+            by_user: BTreeMap::new(),
             answers: [0.0; 2],
             arrived: [0; 2],
             dropped: None,
@@ -162,15 +175,23 @@ impl Judge {
         state.warm_until = at.plus(self.policy.warm_up).0;
         state.bars = bars(&self.policy, self.policy.horizon.max(stage.residence));
         state.arrivals = [0.0; 2];
-        state.users.clear();
+        state.by_user.clear();
         state.answers = [0.0; 2];
         state.arrived = [0; 2];
         state.fallen = None;
         state.fresh = false;
         state.lacks.clear();
         state.breaker.stage_entered(stage.weight, at);
-        for (case, rule) in state.cases.iter_mut().zip(&self.policy.rules) {
-            case.begin(rule, at.0, true);
+        self.begin(at.0, true);
+    }
+
+    /// Fresh evidence of every rule.
+    fn begin(&mut self, at: u64, all: bool) {
+        let State { users, cases, .. } = &mut self.state;
+        users.close(at, cases.iter_mut().map(|case| &mut case.history));
+        users.freeze(|rule, users| cases[rule].expected(users));
+        for (i, (case, rule)) in cases.iter_mut().zip(&self.policy.rules).enumerate() {
+            case.begin(rule, at, all, users.offsets(i));
         }
     }
 
@@ -240,8 +261,11 @@ impl Judge {
         let fast = now.saturating_sub(state.cut) < FAST_NS;
         let odds = state.arrivals[0] / state.arrivals[1];
         let odds = if odds.is_nan() { 1.0 } else { odds };
-        for (case, rule) in state.cases.iter_mut().zip(&self.policy.rules) {
-            case.tick(rule, now, fast, odds);
+        let proof_bar = self.policy.proof_bar();
+        state.users.tick(now, state.cases.iter_mut().map(|case| &mut case.history));
+        for (i, (case, rule)) in state.cases.iter_mut().zip(&self.policy.rules).enumerate() {
+            case.tick(rule, now, fast, odds, state.users.history(i));
+            case.look(rule, now, &state.bars, proof_bar);
         }
         if now.saturating_sub(state.refreshed) >= REFRESH_NS {
             let passed = now.saturating_sub(state.refreshed) as f64 / 1e9;
@@ -264,9 +288,7 @@ impl Judge {
         if Mono(now).since(Mono(state.budget)) > horizon {
             state.budget = now;
             state.budgets += 1;
-            for (case, rule) in state.cases.iter_mut().zip(&self.policy.rules) {
-                case.begin(rule, now, false);
-            }
+            self.begin(now, false);
         }
     }
 
@@ -332,11 +354,13 @@ impl Judge {
 
     fn exposure(&self, flight: &Flight, canary: bool, known: u64, quantile: bool) -> Exposure {
         let begun = if quantile { self.state.warm_until.max(self.state.cut) } else { self.state.cut };
+        let slot = users::slot(flight.user);
         Exposure {
             canary,
             drawn: flight.drawn,
             user: flight.user,
-            slot: users::slot(flight.user),
+            slot,
+            row: self.state.users.row(slot),
             known,
             soft: flight.at >= begun,
         }
@@ -450,7 +474,7 @@ impl Judge {
             self.state.arrived[usize::from(!flight.drawn)] += 1;
         }
         if canary && flight.drawn {
-            let slot = self.state.users.entry(users::slot(flight.user)).or_default();
+            let slot = self.state.by_user.entry(users::slot(flight.user)).or_default();
             self.state.answers[0] += 1.0;
             self.state.answers[1] += f64::from(2 * *slot + 1);
             *slot += 1;
@@ -465,20 +489,21 @@ impl Judge {
         }
         self.timed(&mut timed, false, latency, at, success);
         let policy = Arc::clone(&self.policy);
+        let ago = self.ago(flight);
+        let [of_rate, of_value] = [false, true].map(|quantile| self.exposure(flight, canary, at, quantile));
         for (i, rule) in policy.rules.iter().enumerate() {
             match rule.stat {
                 Stat::Rate => {
                     if let Some(bad) = bad_event(&policy, &rule.metric, end, success) {
-                        let exposure = self.exposure(flight, canary, at, false);
                         let case = &mut self.state.cases[i];
                         case.seen += 1;
-                        case.rate(exposure, bad, rule.metric.is_fault());
+                        case.rate(of_rate, bad, rule.metric.is_fault());
                     }
                 }
                 Stat::Quantile(_) | Stat::Mean if success => {
                     let known_tokens = self.state.cases[i].seen > 0;
                     if let Some(value) = value_of(&rule.metric, end, [latency, ttft], known_tokens) {
-                        self.valued(i, rule, flight, canary, value, at);
+                        self.valued(i, rule, of_value, value, ago);
                     }
                 }
                 _ => {}
@@ -487,22 +512,21 @@ impl Judge {
     }
 
     /// A success has a value of a quantile or mean rule.
-    fn valued(&mut self, i: usize, rule: &Rule, flight: &Flight, canary: bool, value: f64, at: u64) {
-        let exposure = self.exposure(flight, canary, at, true);
-        let ago = self.ago(flight);
+    fn valued(&mut self, i: usize, rule: &Rule, exposure: Exposure, value: f64, ago: usize) {
+        let Exposure { canary, drawn, .. } = exposure;
         let case = &mut self.state.cases[i];
         case.seen += 1;
         if let Some(means) = &mut case.means {
-            if flight.drawn {
+            if drawn {
                 means.add(canary, exposure.slot, value, exposure.soft);
             }
             return;
         }
-        if flight.drawn {
+        if drawn {
             case.learn(canary, value, exposure.soft);
         }
         if !rule.metric.is_time() {
-            if flight.drawn && !canary {
+            if drawn && !canary {
                 case.note_tail(rule, exposure.slot, value, ago);
             }
             for lane in Lane::ALL {
@@ -524,11 +548,13 @@ impl Judge {
         let policy = Arc::clone(&self.policy);
         for (i, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| rule.metric == *metric) {
             let warm = arrived >= self.state.warm_until;
+            let slot = users::slot(user);
             let exposure = Exposure {
                 canary,
                 drawn,
                 user,
-                slot: users::slot(user),
+                slot,
+                row: self.state.users.row(slot),
                 known,
                 soft: if rule.stat == Stat::Rate { arrived >= self.state.cut } else { warm },
             };

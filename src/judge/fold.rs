@@ -20,7 +20,7 @@ const SHARED_SHARE: f64 = 0.3;
 const SHARED_LEAST: u64 = 8;
 const SHARED_NS: u64 = 60_000_000_000;
 /// First bytes of a checkpoint: what it is, and its form.
-const MAGIC: &[u8] = b"serin-judge-5\n";
+const MAGIC: &[u8] = b"serin-judge-6\n";
 
 /// Why a checkpoint cannot be taken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -168,7 +168,7 @@ impl Judge {
         if state.dropped.is_some_and(|at| now.0.saturating_sub(at) < DROPPED_NS) {
             lacks.push((None, Lack::Dropped));
         }
-        let bar = (1.0 / self.policy.beta).ln();
+        let bar = self.policy.proof_bar();
         let elapsed_s = elapsed.as_secs_f64();
         for (i, (case, rule)) in state.cases.iter_mut().zip(&self.policy.rules).enumerate() {
             let compares = !matches!(rule.stat, Stat::Zero | Stat::Breaches(_));
@@ -228,12 +228,15 @@ impl Judge {
     /// Bytes that are no checkpoint of this version and policy.
     pub fn restore(policy: Arc<Policy>, bytes: &[u8]) -> Result<Self, CheckpointError> {
         let body = bytes.strip_prefix(MAGIC).ok_or(CheckpointError::Unreadable)?;
-        let (mut made_under, state): (Policy, State) =
+        let (mut made_under, mut state): (Policy, State) =
             postcard::from_bytes(body).map_err(|_| CheckpointError::Unreadable)?;
         // A judge does not read these: they are for who enters a stage that does not say its own.
         (made_under.min_stage, made_under.min_requests) = (policy.min_stage, policy.min_requests);
         if made_under != *policy || state.cases.len() != policy.rules.len() {
             return Err(CheckpointError::OtherPolicy);
+        }
+        if !state.take_up_offsets() {
+            return Err(CheckpointError::Unreadable);
         }
         Ok(Self { derived: Derived::new(&policy), policy, state })
     }

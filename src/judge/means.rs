@@ -8,6 +8,8 @@ use crate::stats::mean::{self, FEWEST, FEWEST_USERS};
 use super::policy::{Direction, Margin};
 use super::reading::{Reading, Together};
 use super::starts::{Bars, Part, Span, Starts};
+use super::table::Column;
+use super::users::{Expected, Offsets};
 
 /// The comparator's mean is taken over so many of its last scores: a drift is followed, one user is not.
 const LAST: usize = 3_000;
@@ -27,9 +29,6 @@ pub(super) struct Means {
     running: bool,
     last: VecDeque<f32>,
     last_sum: f64,
-    /// Stable's history: scores, Σ (score − mean).
-    history: Slots<2>,
-    offsets: Slots<1>,
     pending: Vec<(bool, u16, f32)>,
     since: u64,
     starts: Starts<Scores>,
@@ -43,7 +42,7 @@ pub(super) struct Means {
 
 /// What is summed up over a span of time.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
-struct Scores {
+pub(super) struct Scores {
     /// Scores n, Σ (score − mean − offset), Σ (mean + offset).
     canary: Slots<3>,
     /// Scores n, Σ (score − mean − offset).
@@ -101,8 +100,6 @@ impl Means {
             running: false,
             last: VecDeque::new(),
             last_sum: 0.0,
-            history: Slots::default(),
-            offsets: Slots::default(),
             pending: Vec::new(),
             since: 0,
             starts: Starts::new(0),
@@ -112,12 +109,14 @@ impl Means {
         }
     }
 
-    /// Forgets the evidence, fixes users' offsets, and begins to count.
+    /// Users' offsets, of whom stable's history has n scores and their Σ (score − mean); 0 of all others.
+    pub(super) fn expected(users: &[(u16, [f32; 3])]) -> Expected {
+        let of_users = users.iter().map(|(slot, [n, sum, _])| (*slot, [sum / (n + SHRINK), 0.0]));
+        Expected { of_users: of_users.collect(), typical: 0.0 }
+    }
+
+    /// Forgets the evidence and begins to count.
     pub(super) fn begin(&mut self, margin: Margin, limit: Option<f64>, at: u64) {
-        let offsets: Vec<(u16, [f32; 1])> =
-            self.history.iter().map(|(slot, [n, sum])| (*slot, [sum / (n + SHRINK)])).collect();
-        self.offsets = Slots::default();
-        self.offsets.add(&offsets);
         self.running = true;
         self.pending.clear();
         self.since = at;
@@ -146,8 +145,13 @@ impl Means {
         (self.last.len() >= FEWEST as usize).then(|| self.last_sum / self.last.len() as f64)
     }
 
+    /// When a tick was closed last.
+    pub(super) fn closed(&self) -> u64 {
+        self.since
+    }
+
     /// Closes the tick if it is `length_ns` old. Returns whether evidence changed.
-    pub(super) fn tick(&mut self, now: u64, length_ns: u64) -> bool {
+    pub(super) fn tick(&mut self, now: u64, length_ns: u64, offsets: &Offsets, history: Column<'_, 3>) -> bool {
         const SLACK_NS: u64 = 5_000_000;
         if now.saturating_sub(self.since) + SLACK_NS < length_ns {
             return false;
@@ -161,7 +165,7 @@ impl Means {
         }
         let pending = std::mem::take(&mut self.pending);
         if let Some(level) = self.level().filter(|level| !self.scaled || *level > 0.0) {
-            self.count(&pending, level);
+            self.count(&pending, level, offsets, history);
         }
         for (_, _, value) in pending.iter().filter(|score| !score.0) {
             self.last.push_back(*value);
@@ -189,19 +193,19 @@ impl Means {
         self.starts = starts;
     }
 
-    fn count(&mut self, pending: &[(bool, u16, f32)], level: f64) {
+    fn count(&mut self, pending: &[(bool, u16, f32)], level: f64, offsets: &Offsets, mut history: Column<'_, 3>) {
         let (scale, mean) = if self.scaled { (1.0 / level, 1.0) } else { (1.0, level) };
-        let (mut canary, mut stable, mut history) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut canary, mut stable) = (Vec::new(), Vec::new());
         for (of_canary, slot, value) in pending {
             let counted = slot & UNCOUNTED == 0;
             let slot = slot & !UNCOUNTED;
-            let offset = self.offsets.get(slot).map_or(0.0, |[offset]| offset);
+            let [offset, _] = offsets.kept(slot);
             let off = (f64::from(*value) * scale - mean) as f32;
             if *of_canary {
                 canary.push((slot, [1.0, off - offset, mean as f32 + offset]));
                 continue;
             }
-            history.push((slot, [1.0, off]));
+            history.add(slot, [1.0, off, 0.0]);
             if counted && self.running {
                 stable.push((slot, [1.0, off - offset]));
             }
@@ -217,7 +221,6 @@ impl Means {
         if self.latest.canary.len().max(self.latest.stable.len()) >= MOST_LATEST {
             self.starts.newest().take_in(&mut self.latest);
         }
-        self.history.add(&history);
     }
 
     /// What its starts say against a margin, but those that cannot bring the sum within `slack` of passing; of the whole stage in
@@ -270,8 +273,8 @@ impl Means {
         most * most / (2.0 * mean::RHO) + std::f64::consts::LN_2
     }
 
-    /// Sums of the whole stage.
-    fn whole(&self) -> Scores {
+    /// Sums of the whole stage, which the following take: dear, and the same until another tick is [closed](Self::closed).
+    pub(super) fn whole(&self) -> Scores {
         let mut whole = together(self.starts.back());
         whole.canary.merge(&self.latest.canary);
         whole.stable.merge(&self.latest.stable);
@@ -279,16 +282,14 @@ impl Means {
     }
 
     /// Proof over the whole stage that the canary is better than the rollback margin.
-    pub(super) fn proof(&self, margin: Margin) -> Option<f64> {
-        let Scores { canary, stable, .. } = self.whole();
-        let score = self.score(&canary, &stable, Against::Better(margin), true)?;
+    pub(super) fn proof(&self, Scores { canary, stable, .. }: &Scores, margin: Margin) -> Option<f64> {
+        let score = self.score(canary, stable, Against::Better(margin), true)?;
         Some(mean::log_evidence(score.s, score.v, score.users))
     }
 
     /// How many times the scores so far a proof is expected to need, were the canary equal.
-    pub(super) fn times_needed(&self, margin: Margin, bar: f64) -> Option<f64> {
-        let Scores { canary, stable, .. } = self.whole();
-        let score = self.score(&canary, &stable, Against::Better(margin), true)?;
+    pub(super) fn times_needed(&self, Scores { canary, stable, .. }: &Scores, margin: Margin, bar: f64) -> Option<f64> {
+        let score = self.score(canary, stable, Against::Better(margin), true)?;
         let gain = match margin {
             Margin::Relative(ratio) => {
                 let level: f64 = canary.iter().map(|cell| f64::from(cell.1[2])).sum();
@@ -314,17 +315,16 @@ impl Means {
 
     /// The difference of the means (canary less what its users were expected to score, in the margin's direction: positive is
     /// worse) and its standard error, and the level, all as the sums have them.
-    pub(super) fn estimate(&self) -> Option<(f64, f64, f64)> {
-        let Scores { canary, stable, .. } = self.whole();
-        let score = self.score(&canary, &stable, Against::Worse(Margin::Absolute(0.0)), false)?;
+    pub(super) fn estimate(&self, Scores { canary, stable, .. }: &Scores) -> Option<(f64, f64, f64)> {
+        let score = self.score(canary, stable, Against::Worse(Margin::Absolute(0.0)), false)?;
         let level: f64 = canary.iter().map(|cell| f64::from(cell.1[2])).sum();
         Some((score.s / score.n, score.v.sqrt() / score.n, level / score.n))
     }
 
     /// An always-valid 95 % interval of the difference, canary less stable.
-    pub(super) fn interval(&self) -> Option<[f64; 2]> {
-        let (difference, error, _) = self.estimate()?;
-        let n = self.whole().canary.iter().map(|cell| f64::from(cell.1[0])).sum::<f64>();
+    pub(super) fn interval(&self, whole: &Scores) -> Option<[f64; 2]> {
+        let (difference, error, _) = self.estimate(whole)?;
+        let n = whole.canary.iter().map(|cell| f64::from(cell.1[0])).sum::<f64>();
         let half = mean::half_width((error * n).powi(2), mean::RHO, 0.05) / n;
         let signed = difference / self.sign();
         Some([(signed - half) / self.scale(), (signed + half) / self.scale()])

@@ -26,6 +26,7 @@ mod report;
 pub mod show;
 mod starts;
 mod strata;
+mod table;
 pub mod trace;
 mod trace_write;
 mod users;

@@ -404,6 +404,12 @@ impl Policy {
         self
     }
 
+    /// What the log evidence for not worse must pass, ln(1/β).
+    #[must_use]
+    pub fn proof_bar(&self) -> f64 {
+        (1.0 / self.beta).ln()
+    }
+
     /// R: all tests that can roll or step back and share `alpha` (rules, hard twins, stalls, limits), at least 1.
     #[must_use]
     pub fn tests(&self) -> u32 {

@@ -24,7 +24,7 @@ impl Judge {
 
     fn gate(&self, index: usize, rule: &Rule, case: &Case, now: Mono) -> GateReport {
         let state = &self.state;
-        let promote_bar = (1.0 / self.policy.beta).ln();
+        let promote_bar = self.policy.proof_bar();
         let read = case.read(rule, now.0, &state.bars, false).map(|(_, reading)| reading);
         let lack =
             state.lacks.iter().find(|(of, _)| of.is_some_and(|of| usize::from(of) == index)).map(|(_, lack)| *lack);
@@ -104,7 +104,8 @@ impl Judge {
 /// How many canary values a proof is expected to need.
 fn needed(case: &Case, rule: &Rule, bar: f64, design_effect: f64, samples: f64) -> Option<u64> {
     if let Some(means) = &case.means {
-        let times = case.mean.map_or_else(|| means.times_needed(rule.rollback, bar), |shown| shown.times);
+        let times =
+            case.mean.map_or_else(|| means.times_needed(&means.whole(), rule.rollback, bar), |known| known.times);
         return times.map(|times| (times * samples).ceil() as u64);
     }
     let contest = case.promote.as_ref()?;
@@ -146,7 +147,10 @@ fn in_unit(rule: &Rule, margin: Margin, stable: Option<f64>) -> Option<f64> {
 /// An always-valid 95 % interval of the difference, canary less comparator (stats::mean::half_width).
 fn interval(case: &Case, rule: &Rule, design_effect: f64) -> Option<[f64; 2]> {
     match rule.stat {
-        Stat::Mean => case.mean.map_or_else(|| case.means.as_ref()?.interval(), |shown| shown.interval),
+        Stat::Mean => {
+            let means = case.means.as_ref()?;
+            case.mean.map_or_else(|| means.interval(&means.whole()), |known| known.interval)
+        }
         Stat::Rate => {
             let (half, sums) = half_share(case, design_effect)?;
             let difference = sums.k_c / sums.n_c - sums.k_s / sums.rho_s * sums.rho_c / sums.n_c;

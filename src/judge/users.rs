@@ -1,8 +1,11 @@
 //! What each user is expected to do, from stable's history; and who was counted as failing a moment ago.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::stats::cluster::{self, SLOTS, Slots};
+use crate::stats::cluster::{self, SLOTS};
+
+use super::table::{Column, Row, Table};
 
 /// Length of the steps in which stable's rate is taken for the expectation: shorter than an incident, so that it is
 /// expected of everybody.
@@ -15,14 +18,90 @@ pub(super) fn slot(user: u64) -> u16 {
     (user % SLOTS as u64) as u16
 }
 
-/// Stable's history of one rule: each slot's bad events and how many were to be expected.
+/// What is known of stable's users, for all rules of a rollout.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Users {
+    /// Stable's history. Of shares: bad events, how many were to be expected, and how many were beyond the rollback margin too.
+    /// Of means: scores, Σ (score − mean), and nothing.
+    history: Table<3>,
+    since: u64,
+    offsets: Arc<Frozen>,
+}
+
+impl Users {
+    /// Of whom nothing is known.
+    pub(super) fn new(rules: usize) -> Self {
+        let offsets = Frozen { table: Table::new(rules), typical: vec![1.0; rules] };
+        Self { history: Table::new(rules), since: 0, offsets: Arc::new(offsets) }
+    }
+
+    /// Whether it is of so many rules: what a checkpoint says may be anything.
+    pub(super) fn is_of(&self, rules: usize) -> bool {
+        let offsets = &self.offsets;
+        [self.history.columns(), offsets.table.columns(), offsets.typical.len()].iter().all(|of| *of == rules)
+    }
+
+    /// Closes the step of all rules when it is long enough.
+    pub(super) fn tick<'a>(&mut self, now: u64, rules: impl Iterator<Item = &'a mut History>) {
+        if now.saturating_sub(self.since) >= STEP_NS {
+            self.close(now, rules);
+        }
+    }
+
+    /// Closes the step of all rules.
+    pub(super) fn close<'a>(&mut self, now: u64, rules: impl Iterator<Item = &'a mut History>) {
+        self.since = now;
+        for (rule, history) in rules.enumerate() {
+            history.close(self.history.column(rule));
+        }
+    }
+
+    /// One rule's history, to add to.
+    pub(super) fn history(&mut self, rule: usize) -> Column<'_, 3> {
+        self.history.column(rule)
+    }
+
+    /// Fixes the offsets of all rules for a stage: what is `expected` of the users of a rule's history.
+    pub(super) fn freeze(&mut self, expected: impl Fn(usize, &[(u16, [f32; 3])]) -> Expected) {
+        let rules = self.history.columns();
+        let mut frozen = Frozen { table: Table::like(&self.history), typical: Vec::with_capacity(rules) };
+        for rule in 0..rules {
+            let users: Vec<(u16, [f32; 3])> = self.history.touched(rule).collect();
+            let Expected { of_users, typical } = expected(rule, &users);
+            frozen.typical.push(typical);
+            frozen.table.fill(rule, [typical; 2]);
+            for (slot, offsets) in of_users {
+                if let Some(cell) = frozen.table.cell(slot, rule) {
+                    *cell = offsets;
+                }
+            }
+        }
+        self.offsets = Arc::new(frozen);
+    }
+
+    /// One rule's offsets.
+    pub(super) fn offsets(&self, rule: usize) -> Offsets {
+        Offsets { all: Arc::clone(&self.offsets), rule }
+    }
+
+    /// Where the offsets of a slot are, of all rules.
+    pub(super) fn row(&self, slot: u16) -> Row {
+        self.offsets.table.row(slot)
+    }
+}
+
+/// What is to be expected of users of whom something is known, by slot; and of all others.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Expected {
+    pub(super) of_users: Vec<(u16, [f32; 2])>,
+    pub(super) typical: f32,
+}
+
+/// Stable's history of one rate or quantile: what came in this step, and the sums of all users.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct History {
-    /// Bad, expected, and how many of the bad ones were beyond the rollback margin too.
-    slots: Slots<3>,
     step: Vec<(u16, bool)>,
     far: Vec<u16>,
-    since: u64,
     exposures: f64,
     bad: f64,
     beyond: f64,
@@ -39,15 +118,7 @@ impl History {
         self.far.push(slot);
     }
 
-    /// Closes the step when it is long enough.
-    pub(super) fn tick(&mut self, now: u64) {
-        if now.saturating_sub(self.since) >= STEP_NS {
-            self.close(now);
-        }
-    }
-
-    fn close(&mut self, now: u64) {
-        self.since = now;
+    fn close(&mut self, mut users: Column<'_, 3>) {
         if self.step.is_empty() && self.far.is_empty() {
             return;
         }
@@ -57,24 +128,20 @@ impl History {
         self.bad += bad;
         self.beyond += self.far.len() as f64;
         self.step.sort_unstable();
-        let events = self.step.chunk_by(|a, b| a.0 == b.0).map(|of_slot| {
+        for of_slot in self.step.chunk_by(|a, b| a.0 == b.0) {
             let bad = of_slot.iter().filter(|event| event.1).count();
-            (of_slot[0].0, [bad as f32, rate * of_slot.len() as f32, 0.0])
-        });
-        let events: Vec<(u16, [f32; 3])> = events.collect();
-        self.slots.add(&events);
+            users.add(of_slot[0].0, [bad as f32, rate * of_slot.len() as f32, 0.0]);
+        }
         self.step.clear();
-        if !self.far.is_empty() {
-            let events: Vec<(u16, [f32; 3])> = self.far.drain(..).map(|slot| (slot, [0.0, 0.0, 1.0])).collect();
-            self.slots.add(&events);
+        for slot in self.far.drain(..) {
+            users.add(slot, [0.0, 0.0, 1.0]);
         }
     }
 
-    /// The offsets that this history gives, from now on fixed for a stage.
-    pub(super) fn freeze(&mut self, now: u64) -> Offsets {
-        self.close(now);
+    /// The offsets that this history gives.
+    pub(super) fn expected(&self, users: &[(u16, [f32; 3])]) -> Expected {
         let share = if self.exposures > 0.0 { self.bad / self.exposures } else { 0.0 };
-        let users = || self.slots.iter().map(|(slot, sums)| (*slot, sums.map(f64::from)));
+        let users = || users.iter().map(|(slot, sums)| (*slot, sums.map(f64::from)));
         let kappa = kappa(users().map(|(_, [bad, expected, _])| (bad, expected)), share);
         // What is typical of a user: the mean weighted by what each one's history is worth (Bühlmann and Straub 1970), not by
         // exposures, which a whale dominates. Light users and new ones are then not expected to do as the whale did, who
@@ -99,9 +166,7 @@ impl History {
             let (far, expected) = far(sums);
             (slot, [rho as f32, (rho * cluster::offset(far, expected, kappa)) as f32])
         });
-        let mut slots = Slots::default();
-        slots.add(&offsets.collect::<Vec<_>>());
-        Offsets { slots, typical: typical as f32 }
+        Expected { of_users: offsets.collect(), typical: typical as f32 }
     }
 }
 
@@ -116,18 +181,19 @@ fn kappa(users: impl Iterator<Item = (f64, f64)>, share: f64) -> f64 {
     cluster::shrinkage(deviation, variance, squared)
 }
 
-/// How much more often than the average each user meets bad events; as the typical user where nothing is known.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Offsets {
+/// The offsets of all rules, fixed for a stage.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+struct Frozen {
     /// Beyond stable's limit, and beyond the rollback margin.
-    slots: Slots<2>,
-    typical: f32,
+    table: Table<2>,
+    typical: Vec<f32>,
 }
 
-impl Default for Offsets {
-    fn default() -> Self {
-        Self { slots: Slots::default(), typical: 1.0 }
-    }
+/// How much more often than the average each user meets bad events; as the typical user where nothing is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Offsets {
+    all: Arc<Frozen>,
+    rule: usize,
 }
 
 impl Offsets {
@@ -139,7 +205,22 @@ impl Offsets {
     /// The offset ρ of a slot, and what it is beyond the rollback margin: a slow user is slower than his fellows by a
     /// factor, and is found beyond a far limit more often still than beyond a near one.
     pub(super) fn both(&self, slot: u16) -> [f64; 2] {
-        self.slots.get(slot).unwrap_or([self.typical; 2]).map(f64::from)
+        self.at(self.all.table.row(slot))
+    }
+
+    /// The same, where the row is known: [`Users::row`].
+    pub(super) fn at(&self, row: Row) -> [f64; 2] {
+        self.kept_at(row).map(f64::from)
+    }
+
+    /// The same of a slot, as it is kept.
+    pub(super) fn kept(&self, slot: u16) -> [f32; 2] {
+        self.kept_at(self.all.table.row(slot))
+    }
+
+    fn kept_at(&self, row: Row) -> [f32; 2] {
+        let typical = || [self.all.typical.get(self.rule).copied().unwrap_or(1.0); 2];
+        self.all.table.get(row, self.rule).copied().unwrap_or_else(typical)
     }
 }
 
@@ -172,8 +253,44 @@ impl Repeats {
     }
 }
 
+/// The history of one rule alone.
+#[cfg(test)]
+pub(super) struct Alone {
+    users: Users,
+    history: History,
+}
+
+#[cfg(test)]
+impl Default for Alone {
+    fn default() -> Self {
+        Self { users: Users::new(1), history: History::default() }
+    }
+}
+
+#[cfg(test)]
+impl Alone {
+    pub(super) fn add(&mut self, slot: u16, bad: bool) {
+        self.history.add(slot, bad);
+    }
+
+    pub(super) fn add_far(&mut self, slot: u16) {
+        self.history.add_far(slot);
+    }
+
+    pub(super) fn tick(&mut self, now: u64) {
+        self.users.tick(now, std::iter::once(&mut self.history));
+    }
+
+    pub(super) fn freeze(&mut self, now: u64) -> Offsets {
+        self.users.close(now, std::iter::once(&mut self.history));
+        self.users.freeze(|_, users| self.history.expected(users));
+        self.users.offsets(0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::Alone as History;
     use super::*;
 
     #[test]
@@ -231,7 +348,7 @@ mod tests {
         for step in 1..=400u64 {
             // The whale has a fifth of the traffic and nine tenths of the bad events; 500 users share the rest.
             for i in 0..10u64 {
-                history.add(9_000, i < 5 && step % 4 == 0);
+                history.add(8_000, i < 5 && step % 4 == 0);
             }
             for i in 0..40u64 {
                 history.add(((step * 40 + i) % 500) as u16, i == 0 && step % 8 == 0);
@@ -242,6 +359,6 @@ mod tests {
         let light: f64 = (0..500).map(|slot| offsets.of(slot)).sum::<f64>() / 500.0;
         assert!(light < 0.3, "on average {light}, where 0.11 is true and shrinking to 1 gives about 0.6");
         assert!(offsets.of(7_000) < 0.4, "{}", offsets.of(7_000));
-        assert!(offsets.of(9_000) > 3.0, "{}", offsets.of(9_000));
+        assert!(offsets.of(8_000) > 3.0, "{}", offsets.of(8_000));
     }
 }

@@ -64,7 +64,7 @@ fn paired(sums: &Sums, i: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::super::contest::Boundary;
-    use super::super::users::History;
+    use super::super::users::Alone as History;
     use super::*;
 
     const HEAVY: u16 = 7;
