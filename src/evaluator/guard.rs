@@ -197,11 +197,7 @@ impl Guard {
         let mut records = Vec::new();
         let mut lost = 0;
         for ring in &mut self.parts.rings {
-            // Bounded by what was there when the drain began, or one fast worker could hold it for ever.
-            for _ in 0..ring::RING_RECORDS {
-                let Some(record) = ring.pop() else { break };
-                records.push(record);
-            }
+            ring.drain(&mut records);
             lost += ring.dropped();
         }
         if self.parts.rings.len() > 1 {

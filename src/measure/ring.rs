@@ -62,6 +62,14 @@ impl Reader {
         self.ring.pop().ok()
     }
 
+    /// Takes all that was there when it was called, the oldest first: a fast worker does not hold who drains.
+    pub fn drain(&mut self, records: &mut Vec<Record>) {
+        // No more than there are can be too many.
+        if let Ok(waiting) = self.ring.read_chunk(self.ring.slots()) {
+            records.extend(waiting);
+        }
+    }
+
     /// Records dropped since the start.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -81,12 +89,15 @@ mod tests {
             writer.push(Record::new(0, Fact::FirstByte { id, at: Mono(id) }));
         }
         assert_eq!(reader.dropped(), 2);
-        let ids: Vec<_> = std::iter::from_fn(|| reader.pop())
-            .map(|r| match r.fact {
-                Fact::FirstByte { id, .. } => id,
-                _ => 99,
-            })
-            .collect();
-        assert_eq!(ids, [0, 1, 2, 3]);
+        let id = |record: Record| match record.fact {
+            Fact::FirstByte { id, .. } => id,
+            _ => 99,
+        };
+        assert_eq!(reader.pop().map(id), Some(0));
+        let mut rest = Vec::new();
+        reader.drain(&mut rest);
+        assert_eq!(rest.into_iter().map(id).collect::<Vec<_>>(), [1, 2, 3]);
+        writer.push(Record::new(0, Fact::FirstByte { id: 7, at: Mono(7) }));
+        assert_eq!(reader.pop().map(id), Some(7), "the room is there again");
     }
 }

@@ -102,19 +102,18 @@ impl Sketch {
         if target <= below && below > 0.0 {
             return Some(0.0);
         }
-        let mut last = None;
-        for (index, count) in self.counts.iter().enumerate() {
-            if *count > 0.0 {
-                let bucket = f64::from(self.first + index as i32);
-                let within = ((target - below) / count).clamp(0.0, 1.0);
-                last = Some(((bucket + within) * STEP).exp());
-                below += count;
-                if below >= target {
-                    break;
-                }
+        let mut found = None;
+        for (bucket, count) in (self.first..).zip(&self.counts).filter(|(_, count)| **count > 0.0) {
+            found = Some((bucket, below, count));
+            below += count;
+            if below >= target {
+                break;
             }
         }
-        last.or(Some(0.0))
+        Some(found.map_or(0.0, |(bucket, below, count)| {
+            let within = ((target - below) / count).clamp(0.0, 1.0);
+            ((f64::from(bucket) + within) * STEP).exp()
+        }))
     }
 
     /// The share of values above `value`, interpolated in its bucket; 0 without values.
