@@ -21,7 +21,7 @@ pub(super) fn start(parts: &Parts<'_>, counts: &Arc<Counts>) -> io::Result<(Hand
     };
     let asks = Box::new(move || {
         let config = Arc::clone(&live.load().config);
-        let posted = board.read();
+        let posted = board.peek();
         let with = config.rollouts.iter().filter(|rollout| !rollout.confirm.is_empty());
         let of = |rollout: &Arc<config::Rollout>| {
             let view = posted.rollouts.iter().find(|view| view.name == rollout.name.as_str())?;

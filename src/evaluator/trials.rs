@@ -477,6 +477,29 @@ fn a_gate_that_steps_back_takes_a_rollout_one_stage_down_and_the_next_one_to_not
 }
 
 #[test]
+fn numbers_are_painted_each_second_while_somebody_looks_and_seldom_else() {
+    let mut bench = Bench::new(&file(ONE_GATE, ""), BTreeMap::new());
+    bench.does("r0", Verb::Start);
+    let slot = bench.live.load().rollout("r0").unwrap().fixed.slot;
+    let mut id = 0;
+    let mut painted = |bench: &mut Bench, somebody_looks: bool| {
+        let (mut pictures, mut last) = (0, bench.board.peek());
+        for _ in 0..80 {
+            id += 1;
+            bench.clock.advance(Duration::from_millis(250));
+            let fact = Fact::Start { id, at: bench.clock.now(), arm: Arm::Canary, user: id, drawn: true };
+            bench.hear(vec![Batch { records: vec![Record::new(slot, fact)], dropped: 0 }]);
+            let now = if somebody_looks { bench.board.read() } else { bench.board.peek() };
+            pictures += u32::from(!Arc::ptr_eq(&now.rollouts[0], &last.rollouts[0]));
+            last = now;
+        }
+        pictures
+    };
+    painted(&mut bench, false); // whoever looked at the start is gone by then
+    assert_eq!([false, true].map(|looks| painted(&mut bench, looks)), [4, 20], "in 20 s");
+}
+
+#[test]
 fn a_wall_clock_that_jumps_a_day_moves_no_residence_lets_nothing_rise_out_of_hours_and_stops_no_rollback() {
     let friday = file(ONE_GATE, ", hours = \"Mon-Fri 09:00-17:00 Europe/Berlin\"");
     for days in [1, -1, 2, -6] {

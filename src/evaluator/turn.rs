@@ -28,8 +28,10 @@ use crate::snapshot::{GROUP, Latch};
 pub const TICK_EVERY: Duration = Duration::from_millis(250);
 /// Pictures are painted after every change, and this often.
 const PAINT_EVERY: Duration = Duration::from_secs(1);
-/// The same where no canary has traffic, or none came.
+/// The same where no canary has traffic, or none came, and of all while nobody looks.
 const PAINT_IDLE_EVERY: Duration = Duration::from_secs(5);
+/// Who has read the board is expected again: the dashboard and the terminal ask each second or two.
+const LOOKED_FOR: Duration = Duration::from_secs(4);
 /// Of pictures that are only due, an eighth are painted in one turn, or so few: a hundred at once would be one long turn a second.
 /// So each of up to 32 is a second old at most, and of more than 64 two.
 const PAINTS_OF: usize = 8;
@@ -60,6 +62,8 @@ pub struct Evaluator {
     last_turn: Option<Mono>,
     posted: usize,
     last_tick: Option<Mono>,
+    /// When somebody was last seen to have read the board.
+    looked: Option<Mono>,
     /// Where the case of a rollout's slot was last found.
     places: Vec<usize>,
     /// What the journal knew at the start.
@@ -106,6 +110,7 @@ impl Evaluator {
             last_turn: None,
             posted: usize::MAX,
             last_tick: None,
+            looked: None,
             places: Vec::new(),
             known: Box::new(known),
             gone: HashMap::new(),
@@ -433,13 +438,18 @@ impl Evaluator {
         }
     }
 
-    /// Paints what changed at once, and the numbers now and then: where a canary's traffic came each second, else rarely; a
-    /// part of the rollouts at each turn.
+    /// Paints what changed at once, and the numbers now and then: where a canary's traffic came and somebody looks each second,
+    /// else rarely; a part of the rollouts at each turn.
     fn paint(&mut self, now: Now) {
+        if self.board.was_read() {
+            self.looked = Some(now.mono);
+        }
+        let looked = self.looked.is_some_and(|at| now.mono.since(at) < LOOKED_FOR);
         let (mut painted, mut ready) = (false, Vec::new());
         let mut left = self.cases.len().div_ceil(PAINTS_OF).max(PAINTS_LEAST);
         for case in &mut self.cases {
-            let often = if case.heard && case.state.has_canary_traffic() { PAINT_EVERY } else { PAINT_IDLE_EVERY };
+            let lives = looked && case.heard && case.state.has_canary_traffic();
+            let often = if lives { PAINT_EVERY } else { PAINT_IDLE_EVERY };
             let due = case.view.as_ref().is_none_or(|(at, _)| left > 0 && now.mono.since(*at) >= often);
             if due || case.changed || !case.settled.is_empty() {
                 left = left.saturating_sub(1);

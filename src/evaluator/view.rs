@@ -1,6 +1,7 @@
 //! A rollout as people see it: the object of the admin API, built by the evaluator after every change and tick.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -237,9 +238,17 @@ pub struct Bounds {
     pub max_cost_usd: Option<f64>,
 }
 
-/// The newest view of every rollout, in the order of the configuration. Written by the evaluator alone.
-#[derive(Clone, Debug)]
-pub struct Board(Arc<ArcSwap<Posted>>);
+/// The newest view of every rollout, in the order of the configuration. Written by the evaluator alone, more often while it
+/// is read.
+#[derive(Clone, Debug, Default)]
+pub struct Board(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    posted: ArcSwap<Posted>,
+    /// Since the evaluator asked last.
+    was_read: AtomicBool,
+}
 
 /// One posting of the board.
 #[derive(Clone, Debug, Default)]
@@ -250,28 +259,35 @@ pub struct Posted {
     pub rollouts: Vec<Arc<RolloutView>>,
 }
 
-impl Default for Board {
-    fn default() -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Posted::default())))
-    }
-}
-
 impl Board {
     /// The newest posting.
     #[must_use]
     pub fn read(&self) -> Arc<Posted> {
-        self.0.load_full()
+        self.0.was_read.store(true, Ordering::Relaxed);
+        self.peek()
+    }
+
+    /// The same, for who looks all the time and at no numbers: it is no reason to paint them.
+    #[must_use]
+    pub fn peek(&self) -> Arc<Posted> {
+        self.0.posted.load_full()
     }
 
     /// One rollout of the newest posting.
     #[must_use]
     pub fn rollout(&self, name: &str) -> Option<Arc<RolloutView>> {
-        self.0.load().rollouts.iter().find(|view| view.name == name).cloned()
+        self.read().rollouts.iter().find(|view| view.name == name).cloned()
+    }
+
+    /// Whether anybody has read it since this was asked last. For the evaluator.
+    #[must_use]
+    pub fn was_read(&self) -> bool {
+        self.0.was_read.swap(false, Ordering::Relaxed)
     }
 
     /// Posts new views. For the evaluator.
     pub fn post(&self, rollouts: Vec<Arc<RolloutView>>) {
-        let number = self.0.load().number + 1;
-        self.0.store(Arc::new(Posted { number, rollouts }));
+        let number = self.0.posted.load().number + 1;
+        self.0.posted.store(Arc::new(Posted { number, rollouts }));
     }
 }
