@@ -119,12 +119,13 @@ impl Judge {
         all.told().filter(|told| changed && told.headroom() > 0.0).and_then(|told| self.told(&told)).or(step)
     }
 
-    /// The rollback that the rules say together: by the one nearest to its bar, or furthest beyond it.
+    /// The rollback that the rules say together: by the first that passes alone, else by the one nearest to its bar.
     fn told(&self, told: &Reading) -> Option<(String, String)> {
         let near = self.policy.rules.iter().zip(&self.state.cases).filter(|(rule, _)| rule.on == On::Rollback);
         let near = near.filter_map(|(rule, case)| Some((rule, case, case.near?)));
-        let (rule, case, (test, own)) =
-            near.clone().max_by(|(.., (_, a)), (.., (_, b))| a.headroom().total_cmp(&b.headroom()))?;
+        let nearest = || near.clone().max_by(|(.., (_, a)), (.., (_, b))| a.headroom().total_cmp(&b.headroom()));
+        let (rule, case, (test, own)) = near.clone().find(|(.., (_, own))| own.headroom() > 0.0).or_else(nearest)?;
+        let told = if own.headroom() > 0.0 { &own } else { told };
         let mut reason = sentence(case, rule, test, told, self.state.budgets);
         if own.headroom() <= 0.0 {
             let others = near.filter(|(other, ..)| other.name != rule.name);
