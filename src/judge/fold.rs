@@ -101,7 +101,9 @@ impl Judge {
         let mut all = Together::default();
         let mut changed = false;
         for (case, rule) in self.state.cases.iter_mut().zip(&policy.rules) {
-            if std::mem::take(&mut case.changed) {
+            // A rule that only holds has said all that it can once it has failed.
+            let decided = rule.on == On::Hold && case.failing.is_some();
+            if std::mem::take(&mut case.changed) && !decided {
                 changed = true;
                 case.near = case.read(rule, now.0, &bars, true);
             }
