@@ -400,13 +400,13 @@ impl Case {
             return;
         }
         let whole = means.whole();
-        let against = |limit| means.limit(now, bars, limit, NEGLIGIBLE, true);
+        let against = |limit| means.limit(now, bars, limit, NEGLIGIBLE, Some(&whole));
         self.mean = Some(MeanKnown {
             interval: means.interval(&whole),
             times: means.times_needed(&whole, rule.rollback, bar),
             proof: means.proof(&whole, rule.rollback),
             estimate: means.estimate(&whole),
-            margin: means.margin(now, bars, rule.promote, NEGLIGIBLE, true),
+            margin: means.margin(now, bars, rule.promote, NEGLIGIBLE, Some(&whole)),
             limit: rule.limit.map_or_else(Together::default, against),
             closed: means.closed(),
         });
@@ -469,10 +469,11 @@ impl Case {
         }
         if let Some(means) = &self.means {
             let known = self.mean.filter(|_| !only_if_near);
-            let margin = || means.margin(now, bars, rule.promote, NEGLIGIBLE, !only_if_near);
+            let whole = (!only_if_near && known.is_none()).then(|| means.whole());
+            let margin = || means.margin(now, bars, rule.promote, NEGLIGIBLE, whole.as_ref());
             add(Test::Soft, known.map_or_else(margin, |known| known.margin));
             if let Some(limit) = rule.limit {
-                let limit = || means.limit(now, bars, limit, NEGLIGIBLE, !only_if_near);
+                let limit = || means.limit(now, bars, limit, NEGLIGIBLE, whole.as_ref());
                 add(Test::Limit, known.map_or_else(limit, |known| known.limit));
             }
         }

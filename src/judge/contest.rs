@@ -156,7 +156,7 @@ pub(super) struct Contest {
     block: Vec<(u16, bool)>,
     block_since: u64,
     /// Residuals of the whole stage and the sum of their squares, kept as they come: φ of the stage is asked for often.
-    residuals_whole: Slots<1>,
+    residuals_whole: Vec<f32>,
     squares_whole: f64,
 }
 
@@ -172,7 +172,7 @@ impl Contest {
             latest: Slots::default(),
             block: Vec::new(),
             block_since: 0,
-            residuals_whole: Slots::default(),
+            residuals_whole: Vec::new(),
             squares_whole: 0.0,
         }
     }
@@ -365,11 +365,14 @@ impl Contest {
             })
             .collect();
         let squares = &mut self.squares_whole;
-        self.residuals_whole.add_rising(&residuals, |[sum], [more]| {
-            let before = f64::from(*sum);
-            *sum += more;
-            *squares += f64::from(*sum).powi(2) - before * before;
-        });
+        self.residuals_whole.resize(usize::from(GROUPS), 0.0);
+        for (group, [more]) in &residuals {
+            if let Some(sum) = self.residuals_whole.get_mut(usize::from(*group)) {
+                let before = f64::from(*sum);
+                *sum += more;
+                *squares += f64::from(*sum).powi(2) - before * before;
+            }
+        }
         self.total.variance += variance;
         let newest = self.starts.newest();
         newest.sums.variance += variance;

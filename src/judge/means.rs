@@ -223,18 +223,18 @@ impl Means {
         }
     }
 
-    /// What its starts say against a margin, but those that cannot bring the sum within `slack` of passing; of the whole stage in
-    /// any case, where it is to be `shown`.
-    pub(super) fn margin(&self, now: u64, bars: &Bars, margin: Margin, slack: f64, shown: bool) -> Together {
-        self.read_all(now, bars, Against::Worse(margin), slack, shown)
+    /// What its starts say against a margin, but those that cannot bring the sum within `slack` of passing; of the `whole` stage in
+    /// any case, where it is to be shown.
+    pub(super) fn margin(&self, now: u64, bars: &Bars, margin: Margin, slack: f64, whole: Option<&Scores>) -> Together {
+        self.read_all(now, bars, Against::Worse(margin), slack, whole)
     }
 
     /// The same against an absolute bound of the canary alone.
-    pub(super) fn limit(&self, now: u64, bars: &Bars, limit: f64, slack: f64, shown: bool) -> Together {
-        self.read_all(now, bars, Against::Limit(limit), slack, shown)
+    pub(super) fn limit(&self, now: u64, bars: &Bars, limit: f64, slack: f64, whole: Option<&Scores>) -> Together {
+        self.read_all(now, bars, Against::Limit(limit), slack, whole)
     }
 
-    fn read_all(&self, now: u64, bars: &Bars, against: Against, slack: f64, shown: bool) -> Together {
+    fn read_all(&self, now: u64, bars: &Bars, against: Against, slack: f64, whole: Option<&Scores>) -> Together {
         let mut all = Together::default();
         if !self.running {
             return all;
@@ -244,14 +244,11 @@ impl Means {
         let mut total = self.latest.total;
         let matters = self.starts.back().enumerate().map(|(i, span)| {
             add(&mut total, &span.part.total);
-            (shown && i + 1 == starts) || self.most(&total, against) + slack > bars.of(span.share)
+            (whole.is_some() && i + 1 == starts) || self.most(&total, against) + slack > bars.of(span.share)
         });
         let matters: Vec<bool> = matters.collect();
-        let Some(oldest) = matters.iter().rposition(|matters| *matters) else { return all };
-        let mut sums = Scores { canary: self.latest.canary.summed(), stable: self.latest.stable.summed(), total };
-        for (span, matters) in self.starts.back().zip(matters).take(oldest + 1) {
-            sums.add(&span.part);
-            if matters && let Some(score) = self.score(&sums.canary, &sums.stable, against, true) {
+        let mut add = |span: &Span<Scores>, sums: &Scores| {
+            if let Some(score) = self.score(&sums.canary, &sums.stable, against, true) {
                 all.add(Reading {
                     evidence: mean::log_evidence(score.s, score.v, score.users),
                     bar: bars.of(span.share),
@@ -259,6 +256,19 @@ impl Means {
                     design_effect: 1.0,
                     canary_rate: self.values().1.unwrap_or(0.0),
                 });
+            }
+        };
+        let Some(oldest) = matters.iter().rposition(|matters| *matters) else { return all };
+        let alone = !matters[..oldest].contains(&true);
+        if let (true, Some(whole), Some(span)) = (alone, whole, self.starts.back().last()) {
+            add(span, whole);
+            return all;
+        }
+        let mut sums = self.latest();
+        for (span, matters) in self.starts.back().zip(matters).take(oldest + 1) {
+            sums.add(&span.part);
+            if matters {
+                add(span, &sums);
             }
         }
         all
@@ -275,10 +285,13 @@ impl Means {
 
     /// Sums of the whole stage, which the following take: dear, and the same until another tick is [closed](Self::closed).
     pub(super) fn whole(&self) -> Scores {
-        let mut whole = together(self.starts.back());
-        whole.canary.merge(&self.latest.canary);
-        whole.stable.merge(&self.latest.stable);
+        let mut whole = self.latest();
+        self.starts.back().for_each(|span| whole.add(&span.part));
         whole
+    }
+
+    fn latest(&self) -> Scores {
+        Scores { canary: self.latest.canary.summed(), stable: self.latest.stable.summed(), total: self.latest.total }
     }
 
     /// Proof over the whole stage that the canary is better than the rollback margin.
